@@ -1,0 +1,184 @@
+"""Conjugate directions for batches of symmetric positive definite systems."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Operator = Callable[[Tensor], Tensor]
+
+REASONS = ("iteration limit", "converged", "stagnated", "not positive definite", "not finite")
+_RUNNING, _CONVERGED, _STAGNATED, _INDEFINITE, _NOT_FINITE = range(5)
+
+
+class NotConverged(RuntimeError):
+    """A linear solve stopped above its tolerance."""
+
+
+class Info(NamedTuple):
+    """How a solve ended, per sample [b].
+
+    `residual` is ||b - A x|| / ||b||, computed from the x that is returned (0 where b = 0);
+    `reason` indexes `REASONS`.
+    """
+
+    iterations: Tensor
+    residual: Tensor
+    reason: Tensor
+    tolerance: float
+
+    @property
+    def converged(self) -> Tensor:
+        return self.reason == _CONVERGED
+
+    def require(self, advice: str = "") -> None:
+        """Raise `NotConverged` about the worst sample unless all have converged."""
+        failed = ~self.converged
+        if not failed.any():
+            return
+        worst = int(torch.where(failed, self.residual.nan_to_num(torch.inf), -1.0).argmax())
+        raise NotConverged(
+            f"{int(failed.sum())} of {len(failed)} systems did not converge. The worst, sample "
+            f"{worst}, reached a relative residual of {float(self.residual[worst]):.2e} in "
+            f"{int(self.iterations[worst])} iterations ({REASONS[int(self.reason[worst])]}); "
+            f"the tolerance is {self.tolerance:.1e}. {advice}".rstrip()
+        )
+
+
+@torch.no_grad()
+def conjugate_gradients(
+    A: Operator,
+    b: Tensor,
+    M: Operator | None = None,
+    *,
+    x0: Tensor | None = None,
+    tolerance: float = 1e-8,
+    max_iterations: int = 1000,
+    num_directions: int = 1,
+    patience: int = 200,
+) -> tuple[Tensor, Info]:
+    """Solve A x = b for every sample of a batch, A symmetric positive definite.
+
+        d = M(r);  d -= (d.Aq / q.Aq) q  for each of the last `num_directions` directions q
+        x += (d.r / d.Ad) d;  r -= (d.r / d.Ad) A d
+
+    With one stored direction this is the flexible method, the Polak-Ribiere coefficient in another
+    form: plain preconditioned conjugate gradients when M is a symmetric positive definite matrix,
+    and still sound when M varies from step to step because it is rounded to float32, nonlinear or
+    learned. Such an M may want more directions (2 to 20), two vectors of memory each.
+
+    A sample has converged when its true residual b - A x, not the recurrence, is at most
+    `tolerance * ||b||`; from then on its x is left alone, however long others take. It is given
+    up
+
+        stagnated               when a recomputed residual has not halved since it was last
+                                recomputed (the attainable accuracy is reached), or `patience`
+                                iterations in a row set no new lowest residual
+        not positive definite   when d.Ad < 0
+        not finite              when A, M or b brought NaN or infinity
+
+    Nothing is raised for that: read the `Info` or call its `require`. Gradients do not flow
+    through the iterations (see `Implicit`).
+
+    A, M: callables on tensors [b, ...] that treat samples independently. M sees residuals of b
+    scaled so that its largest entry is of order one (by a power of two, which rounds nothing), so
+    it may work in float32; its answer is cast to the dtype of b. M = None is the identity. Where M
+    gives an empty direction, d.Ad = 0, r is taken.
+
+    Source: Notay, Flexible conjugate gradients, SIAM J. Sci. Comput. 22 (2000), truncated at
+    `num_directions`.
+    """
+    _check(b, x0, tolerance, max_iterations, num_directions)
+    largest = b.abs().flatten(1).amax(dim=1).view(-1, *[1] * (b.dim() - 1))
+    scale = torch.exp2(torch.frexp(largest).exponent.to(b.dtype))
+    b = b / scale
+    norm_b = _norm(b)
+    target = tolerance * norm_b
+    x = torch.zeros_like(b) if x0 is None else torch.where(norm_b == 0, 0.0, x0 / scale)
+    r = b if x0 is None else b - A(x)
+    norm_r = lowest = _norm(r)
+    reason = torch.where(norm_r <= target, _CONVERGED, _RUNNING)
+    reason = torch.where(norm_r.isfinite(), reason, _NOT_FINITE)
+    iterations, since_lowest = torch.zeros_like(reason), torch.zeros_like(reason)
+    recomputed = torch.full_like(norm_r, torch.inf)
+    directions: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=num_directions)
+
+    for _ in range(max_iterations):
+        running = reason == _RUNNING
+        if not running.any():
+            break
+        d = r if M is None else M(r).to(b.dtype)
+        for q, Aq, qAq in directions:
+            d = torch.addcmul(d, _dot(d, Aq) / qAq, q, value=-1.0)
+        if not running.all():
+            d = torch.where(running, d, 0.0)
+        Ad = A(d)
+        dAd = _dot(d, Ad)
+        if (empty := running & (dAd == 0)).any():
+            d = torch.where(empty, r, d)
+            Ad = A(d)
+            dAd = _dot(d, Ad)
+        reason = torch.where(running & (dAd <= 0), _INDEFINITE, reason)
+        reason = torch.where(running & ~dAd.isfinite(), _NOT_FINITE, reason)
+        running = reason == _RUNNING
+        if not running.all():
+            d, Ad = torch.where(running, d, 0.0), torch.where(running, Ad, 0.0)
+            dAd = torch.where(running, dAd, 1.0)
+        directions.append((d, Ad, dAd))
+
+        step = _dot(d, r) / dAd
+        x = torch.addcmul(x, step, d)
+        r = torch.addcmul(r, step, Ad, value=-1.0)
+        norm_r = _norm(r)
+        iterations += running
+        if (claims := running & (norm_r <= target)).any():
+            r = torch.where(claims, b - A(x), r)
+            norm_r = _norm(r)
+            done = claims & (norm_r <= target)
+            stuck = claims & ~done & (norm_r > 0.5 * recomputed)
+            recomputed = torch.where(claims, norm_r, recomputed)
+            reason = torch.where(done, _CONVERGED, torch.where(stuck, _STAGNATED, reason))
+        since_lowest = torch.where(norm_r < lowest, 0, since_lowest + 1)
+        lowest = torch.minimum(lowest, norm_r)
+        reason = torch.where((reason == _RUNNING) & (since_lowest >= patience), _STAGNATED, reason)
+
+    if (reason != _CONVERGED).any():
+        norm_r = torch.where(reason == _CONVERGED, norm_r, _norm(b - A(x)))
+        reason = torch.where(norm_r <= target, _CONVERGED, reason)
+    residual = torch.where(norm_b == 0, 0.0, norm_r / norm_b)
+    info = Info(iterations.flatten(), residual.flatten(), reason.flatten(), tolerance)
+    return x * scale, info
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """Inner products per sample, kept as [b, 1, ...].
+
+    Summed row by row, so that rounding does not depend on the number of samples or threads.
+    """
+    total = (x * y).sum(dim=-1, keepdim=True).flatten(1).sum(dim=1)
+    return total.view(-1, *[1] * (x.dim() - 1))
+
+
+def _norm(x: Tensor) -> Tensor:
+    return _dot(x, x).sqrt()
+
+
+def _check(
+    b: Tensor, x0: Tensor | None, tolerance: float, max_iterations: int, num_directions: int
+) -> None:
+    if b.dim() < 2 or not b.is_floating_point():
+        raise ValueError(
+            f"b must be a batch of real vectors or fields [b, ...], got shape {tuple(b.shape)} "
+            f"of {b.dtype}; add a batch axis with b[None]."
+        )
+    if x0 is not None and x0.shape != b.shape:
+        raise ValueError(f"x0 has shape {tuple(x0.shape)} and b {tuple(b.shape)}; make them agree.")
+    if not tolerance > 0:
+        raise ValueError(f"tolerance={tolerance} must be positive; it is relative to ||b||.")
+    if max_iterations < 1 or num_directions < 1:
+        raise ValueError(
+            f"max_iterations={max_iterations} and num_directions={num_directions} "
+            "must both be 1 or more."
+        )

@@ -1,0 +1,191 @@
+import math
+
+import pytest
+import torch
+
+from solvers import (
+    GaussianRandomField,
+    Grid,
+    Multigrid,
+    Stencil,
+    TwoValued,
+    conjugate_gradients,
+    transmissibilities,
+)
+from solvers.multigrid import Pairs
+
+
+def permeability(batch, shape, contrast=None, seed=0):
+    """Two-valued media, or lognormal noise per cell when no contrast is given; [b, *shape]."""
+    if contrast is None:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(batch, *shape, generator=generator, dtype=torch.float64).exp()
+    field = GaussianRandomField(2.0, 3.0)
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(batch)]
+    return TwoValued(high=12.0, low=12.0 / contrast)(field.sample(generators, Grid.box(shape)))
+
+
+def operator(a, lengths=None):
+    spacing = [length / n for length, n in zip(lengths or [1.0] * 3, a.shape[1:], strict=False)]
+    return transmissibilities(a, spacing), spacing
+
+
+def dense(M, space):
+    """The matrix of a linear map on fields, column by column, for a batch of one."""
+    columns = torch.eye(math.prod(space), dtype=torch.float64).view(-1, 1, *space)
+    return torch.stack([M(c).flatten() for c in columns], dim=1)
+
+
+SHAPES = [(40,), (41,), (8, 8), (9, 7), (7, 12), (1, 45), (2, 33), (5, 4, 3), (4, 4, 5)]
+
+
+@pytest.mark.parametrize("space", SHAPES, ids=str)
+def test_stencil_is_the_flux_balance(space):
+    """Against a matrix put together face by face."""
+    faces, _ = operator(permeability(2, space))
+    number = torch.arange(math.prod(space)).view(space)
+    expected = torch.zeros(2, number.numel(), number.numel(), dtype=torch.float64)
+    for axis, t in enumerate(faces, start=1):
+        t, cells = t.movedim(axis, 0), number.movedim(axis - 1, 0)
+        for k in range(len(t)):
+            below = cells[k - 1].flatten() if k > 0 else None
+            above = cells[k].flatten() if k < len(cells) else None
+            flux = t[k].flatten(1) if t.dim() > 2 else t[k][:, None]
+            for here, there in ((below, above), (above, below)):
+                if here is not None:
+                    expected[:, here, here] += flux
+                if here is not None and there is not None:
+                    expected[:, here, there] -= flux
+    torch.testing.assert_close(Stencil(faces).dense(), expected)
+    u = permeability(2, space, seed=5)
+    product = (expected @ u.flatten(1)[..., None])[..., 0].view_as(u)
+    torch.testing.assert_close(Stencil(faces)(u), product)
+    torch.testing.assert_close(Stencil(faces).subtract_(u.clone(), u), u - product)
+
+
+@pytest.mark.parametrize("space", SHAPES, ids=str)
+@pytest.mark.parametrize("degree", [1, 3])
+def test_is_symmetric_and_close_to_the_inverse(space, degree):
+    faces, spacing = operator(permeability(1, space))
+    M = Multigrid(faces, spacing, degree=degree, coarsest=3, dtype=torch.float64)
+    assert len(M.levels) >= 2
+    matrix = dense(M, space)
+    torch.testing.assert_close(matrix, matrix.T, rtol=0, atol=1e-13 * matrix.abs().max().item())
+    chol = torch.linalg.cholesky(Stencil(faces).dense()[0])
+    eigenvalues = torch.linalg.eigvalsh(chol.T @ matrix @ chol)
+    assert eigenvalues.min() > 0.3 and eigenvalues.max() < 1.3, eigenvalues[[0, -1]]
+
+
+def test_float32_is_the_same_cycle_rounded():
+    space = (12, 9)
+    faces, spacing = operator(1e-9 * permeability(1, space, contrast=1e4))
+    exact = dense(Multigrid(faces, spacing, dtype=torch.float64), space)
+    rounded = dense(Multigrid(faces, spacing), space)
+    assert (rounded - exact).norm() < 1e-5 * exact.norm()
+
+
+def test_small_grids_are_inverted():
+    faces, spacing = operator(permeability(3, (5, 6)))
+    b = permeability(3, (5, 6), seed=9)
+    x = Multigrid(faces, spacing, dtype=torch.float64)(b)
+    torch.testing.assert_close(Stencil(faces)(x), b)
+
+
+@pytest.mark.parametrize("size", [6, 7])
+def test_weights_of_constant_coefficients_are_those_of_linear_interpolation(size):
+    faces, _ = operator(torch.ones(1, size, dtype=torch.float64))
+    pairs = Pairs(faces, 0, torch.float64)
+    centres = torch.arange(size) + 0.5
+    coarse = (centres[0 : 2 * (size // 2) : 2] + centres[1::2]) / 2
+    if size % 2:
+        coarse = torch.cat([coarse, centres[-1:]])
+    # Zero on both walls, linear between; exact where the walls are not involved.
+    line = pairs.prolong(coarse.double()[None])[0]
+    torch.testing.assert_close(line[:-1], centres[:-1].double())
+    ones = pairs.prolong(torch.ones_like(coarse.double())[None])[0]
+    assert ones[0] == 0.5 and (ones[1:-1] == 1).all()
+    assert ones[-1] == (1.0 if size % 2 else 0.5)
+
+
+@pytest.mark.parametrize("space, axis", [((7, 4), 0), ((6, 5), 1), ((3, 4, 9), 2)])
+def test_restriction_is_the_transpose_of_prolongation(space, axis):
+    faces, _ = operator(permeability(2, space))
+    pairs = Pairs(faces, axis, torch.float64)
+    fine = permeability(2, space, seed=1)
+    coarse = torch.randn_like(pairs.restrict(fine))
+    torch.testing.assert_close(
+        (fine * pairs.prolong(coarse)).sum(), (pairs.restrict(fine) * coarse).sum()
+    )
+
+
+@pytest.mark.parametrize("space, axis", [((7, 4), 0), ((6, 5), 1), ((3, 4, 9), 2)])
+def test_coarse_faces_keep_resistance_along_and_conductance_across(space, axis):
+    faces, _ = operator(permeability(2, space))
+    coarse = Pairs(faces, axis, torch.float64).coarse_faces
+    for k, (t, c) in enumerate(zip(faces, coarse, strict=True), start=1):
+        if k == axis + 1:
+            torch.testing.assert_close((1 / c).sum(dim=k), (1 / t).sum(dim=k))
+        else:
+            torch.testing.assert_close(c.sum(dim=axis + 1), t.sum(dim=axis + 1))
+
+
+@pytest.mark.parametrize("size", [40, 41])
+def test_in_one_dimension_the_coarse_energy_is_an_upper_bound(size):
+    """P^T A P <= A_coarse: the coarse correction never overshoots, whatever the coefficients."""
+    faces, _ = operator(permeability(1, (size,)) ** 4)
+    pairs = Pairs(faces, 0, torch.float64)
+    coarse = Stencil(pairs.coarse_faces).dense()[0]
+    P = torch.stack([pairs.prolong(e[None])[0] for e in torch.eye(len(coarse)).double()], dim=1)
+    galerkin = P.T @ Stencil(faces).dense()[0] @ P
+    assert torch.linalg.eigvalsh(coarse - galerkin).min() > -1e-10 * coarse.abs().max()
+
+
+def iterations(a, lengths=None, **options):
+    faces, spacing = operator(a, lengths)
+    spacing = options.pop("spacing", spacing)
+    M = Multigrid(faces, spacing, **options)
+    _, info = conjugate_gradients(Stencil(faces), torch.ones_like(a), M)
+    assert info.converged.all()
+    return info.iterations.max().item()
+
+
+@pytest.mark.parametrize("contrast, most", [(1.0, 7), (4.0, 8), (1e4, 32)])
+def test_iterations_do_not_grow_with_the_grid(contrast, most):
+    counts = {n: iterations(permeability(2, (n, n), contrast)) for n in (33, 64, 85, 128)}
+    counts[421] = iterations(permeability(1, (421, 421), contrast))
+    assert max(counts.values()) <= most, counts
+
+
+@pytest.mark.parametrize("space", [(33, 20, 45), (421, 4), (1, 400)], ids=str)
+def test_iterations_on_other_shapes(space):
+    assert iterations(permeability(1, space)) <= 10
+
+
+@pytest.mark.parametrize("lengths", [(1.0, 100.0), (1.9, 1.0), (0.01, 5.0)], ids=str)
+def test_semi_coarsening_copes_with_flat_cells(lengths):
+    """Control: joining pairs along both axes at once, as for square cells."""
+    a = permeability(1, (64, 48))
+    assert iterations(a, lengths) <= 10
+    if max(lengths) / min(lengths) > 10:
+        assert iterations(a, lengths, spacing=(1.0, 1.0)) > 3 * iterations(a, lengths)
+
+
+def test_walls_without_flux_are_allowed():
+    faces, spacing = operator(permeability(1, (37, 22)))
+    faces[0][:, 0] = faces[0][:, -1] = 0.0
+    b = torch.ones(1, 37, 22, dtype=torch.float64)
+    x, info = conjugate_gradients(Stencil(faces), b, Multigrid(faces, spacing))
+    assert info.converged.all() and info.iterations.item() <= 8
+
+
+def test_more_smoothing_means_fewer_iterations():
+    a = permeability(1, (64, 64), 1e4)
+    counts = [iterations(a, degree=degree) for degree in (1, 2, 4)]
+    assert counts[0] > counts[1] > counts[2]
+    with pytest.raises(ValueError, match="degree=0 must be 1 or more"):
+        iterations(a, degree=0)
+
+
+def test_the_order_of_the_axes_hardly_matters():
+    a = permeability(1, (30, 50))
+    assert abs(iterations(a, (1.0, 2.0)) - iterations(a.mT, (2.0, 1.0))) <= 1
