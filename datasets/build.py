@@ -1,0 +1,103 @@
+"""Objects from configuration, limited to the classes that this project means to be configured."""
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+ROOMS = ("datasets", "sciml", "solvers")
+FOREIGN = frozenset(
+    {
+        "lightning.Trainer",
+        "lightning.pytorch.callbacks.EarlyStopping",
+        "lightning.pytorch.callbacks.LearningRateMonitor",
+        "torch.nn.GELU",
+        "torch.nn.ReLU",
+        "torch.nn.SiLU",
+        "torch.nn.Tanh",
+        "torch.optim.Adam",
+        "torch.optim.AdamW",
+        "torch.optim.SGD",
+        "torch.optim.lr_scheduler.CosineAnnealingLR",
+        "torch.optim.lr_scheduler.OneCycleLR",
+        "torch.optim.lr_scheduler.StepLR",
+    }
+)
+
+
+def check_target(target: Any) -> None:
+    """Refuse every `_target_` but classes that a package of ours exports in `__all__`, and
+    `FOREIGN`.
+
+    Hydra calls whatever `_target_` names, so a configuration from elsewhere could start any
+    program. The last dot must separate a package from a name in its `__all__`: a path through an
+    imported module, such as `sciml.models.torch.load`, is not one.
+    """
+    if isinstance(target, str):
+        if target in FOREIGN:
+            return
+        package, _, name = target.rpartition(".")
+        if package.split(".")[0] in ROOMS:
+            try:
+                module = importlib.import_module(package)
+            except ModuleNotFoundError as error:
+                raise ValueError(f"_target_ {target!r}: there is no package {package}.") from error
+            exported = getattr(module, "__all__", ())
+            if name in exported and inspect.isclass(getattr(module, name)):
+                return
+            raise ValueError(
+                f"_target_ {target!r} is not a class that {package} exports; it has "
+                f"{', '.join(exported) or 'none'}."
+            )
+    raise ValueError(
+        f"_target_ {target!r} is not allowed: only classes exported by {', '.join(ROOMS)} and the "
+        "names in datasets/build.py FOREIGN are instantiated."
+    )
+
+
+def _targets(node: Any):
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield node["_target_"]
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, Sequence) and not isinstance(node, str):
+        for value in node:
+            yield from _targets(value)
+
+
+def instantiate(config: Any, /, **injected: Any) -> Any:
+    """Build the object that `config` describes, after `check_target` on every `_target_` in it.
+
+    `config` is a mapping with `_target_` (and `_partial_: true` for a factory), as in Hydra.
+    Interpolations are resolved first, so what is checked is what is called. `injected` are
+    further arguments, passed on as they are. Wrong or missing arguments raise a ValueError that
+    names the target.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate as hydra_instantiate
+
+    if OmegaConf.is_config(config):
+        config = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    if not isinstance(config, Mapping) or "_target_" not in config:
+        raise ValueError(f"expected a mapping with _target_, got {config!r}.")
+    for target in _targets(config):
+        check_target(target)
+    try:
+        partial = hydra_instantiate({**config, "_partial_": True}, _convert_="all")
+        if config.get("_partial_", False) and not injected:
+            return partial
+        return partial(**injected)
+    except InstantiationException as error:
+        raise ValueError(_reason(error)) from error
+    except TypeError as error:
+        raise ValueError(f"{config['_target_']}: {error}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost message of an exception chain: what the constructor itself said."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)

@@ -1,0 +1,174 @@
+"""The data sets that `data=...` chooses from: where the samples of each split come from."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets.arrays import ArraySource
+from datasets.generate import generate
+from datasets.neuralop_pt import NeuralopSource
+from datasets.reader import ShardedSource
+from datasets.schema import Source
+from datasets.split import split as split_source
+from datasets.store import file_sha256
+
+
+class Generated:
+    """Samples that the recipe `pde` gives, computed on first use and kept below `root`.
+
+    `counts` are the samples of train, valid and test on a grid of `resolution` points per axis. A
+    test split on another grid holds the same physical problems: a sample follows from (seed,
+    split, number).
+    """
+
+    def __init__(
+        self,
+        pde: Mapping[str, Any],
+        *,
+        root: str,
+        counts: Mapping[str, int],
+        resolution: int | Sequence[int],
+        seed: int = 0,
+        num_workers: int = 2,
+    ):
+        self._pde, self._root, self._seed = pde, root, seed
+        self._counts, self._resolution = dict(counts), resolution
+        self._num_workers = num_workers
+        self._folders: dict[str, Path] = {}
+
+    def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source:
+        return ShardedSource(self._folder(resolution), split)
+
+    def facts(self) -> dict[str, Any]:
+        source = ShardedSource(self._folder(None), "train")
+        header = source.manifest.header
+        return {
+            "name": header.name,
+            "path": str(source.manifest.folder),
+            "hash": header.hash,
+            "splits": dict(header.counts),
+            "description": source.metadata.describe(),
+            "provenance": {**source.metadata.provenance, "repeat": header.command},
+        }
+
+    def _folder(self, resolution: int | Sequence[int] | None) -> Path:
+        """Made or found, and verified, once per object."""
+        counts = self._counts
+        if resolution is None:
+            resolution = self._resolution
+        elif resolution != self._resolution:
+            counts = {"train": 0, "valid": 0, "test": counts["test"]}
+        key = str(resolution)
+        if key not in self._folders:
+            self._folders[key] = generate(
+                self._pde,
+                self._root,
+                counts,
+                resolution=resolution,
+                seed=self._seed,
+                num_workers=self._num_workers,
+            )
+        return self._folders[key]
+
+
+class Arrays:
+    """Your own pair of `.npy` files, `input` and `target`, [n, *space] or [n, c, *space] each.
+
+    `split` gives the shares of train, valid and test, drawn by `seed`. `boundary` and `points`
+    say what holds at the sides and where the points lie, see `solvers.Axis`.
+    """
+
+    def __init__(
+        self,
+        input: str,
+        target: str,
+        *,
+        ndim: int,
+        boundary: str,
+        points: str,
+        split: Mapping[str, float | int],
+        seed: int = 0,
+    ):
+        self._files = {"input": Path(input), "target": Path(target)}
+        source = ArraySource(input, target, ndim=ndim, boundary=boundary, points=points)
+        _read_once(source)
+        self._parts = split_source(source, dict(split), seed=seed)
+
+    def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source:
+        return _own_grid(self._parts[split], resolution)
+
+    def facts(self) -> dict[str, Any]:
+        return _facts("arrays", self._files, self._parts)
+
+
+class NeuralopPairs:
+    """neuraloperator's Darcy files: `train` and `test` are `.pt` files with {"x": ..., "y": ...}.
+
+    The last `num_valid` samples of a random order of the training file choose the checkpoint; the
+    test file is left for the end.
+    """
+
+    def __init__(
+        self,
+        train: str,
+        test: str,
+        *,
+        num_valid: int,
+        ndim: int = 2,
+        boundary: str = "dirichlet",
+        points: str = "left",
+        seed: int = 0,
+    ):
+        self._files = {"train": Path(train), "test": Path(test)}
+        options = {"ndim": ndim, "boundary": boundary, "points": points}
+        source = NeuralopSource(train, **options)
+        sizes = {"train": len(source) - num_valid, "valid": num_valid}
+        self._parts: dict[str, Source] = {
+            **split_source(source, sizes, seed=seed),
+            "test": NeuralopSource(test, **options),
+        }
+        for part in self._parts.values():
+            _read_once(part)
+
+    def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source:
+        return _own_grid(self._parts[split], resolution)
+
+    def facts(self) -> dict[str, Any]:
+        return _facts("neuraloperator pairs", self._files, self._parts)
+
+
+def _read_once(source: Source, batch_size: int = 256) -> None:
+    """Meet a NaN before the training, not after it: reading a sample refuses it."""
+    for start in range(0, len(source), batch_size):
+        source.__getitems__(list(range(start, min(start + batch_size, len(source)))))
+
+
+def _own_grid(source: Source, resolution: int | Sequence[int] | None) -> Source:
+    shape = source.metadata.grid.shape
+    wanted = (resolution,) * len(shape) if isinstance(resolution, int) else resolution
+    if wanted is not None and tuple(wanted) != shape:
+        raise ValueError(
+            f"resolution={resolution}: the files hold the grid {shape} alone; only data that are "
+            "generated come on other grids."
+        )
+    return source
+
+
+def _facts(name: str, files: Mapping[str, Path], parts: Mapping[str, Source]) -> dict[str, Any]:
+    hashes = {role: _hash(path) for role, path in files.items()}
+    return {
+        "name": name,
+        "path": ", ".join(str(path) for path in files.values()),
+        "hash": hashlib.sha256("".join(hashes.values()).encode()).hexdigest()[:8],
+        "splits": {part: len(source) for part, source in parts.items()},
+        "description": next(iter(parts.values())).metadata.describe(),
+        "provenance": {
+            **{f"{role} file": path.name for role, path in files.items()},
+            **{f"{role} sha256": value for role, value in hashes.items()},
+        },
+    }
+
+
+def _hash(path: Path) -> str:
+    return file_sha256(path)

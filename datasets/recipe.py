@@ -1,0 +1,133 @@
+"""Recipes: how a data set follows from parameters, a seed and the numbers of its samples."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.schema import SPLITS, Field, Metadata
+from solvers.grid import Grid
+from solvers.krylov import Info
+
+MAX_SAMPLES = 2**30
+
+
+def sample_generator(seed: int, split: str, index: int) -> torch.Generator:
+    """The random numbers of one sample: a function of (seed, split, index) alone, not of the grid.
+
+    torch's CPU generator keeps only the low 32 bits of a seed, so hashed 64-bit seeds would give
+    two equal samples among 10^5 more often than not. Here index and split fill 32 bits, and the
+    data set's seed permutes them: no two samples of a data set share a stream.
+    """
+    if not 0 <= index < MAX_SAMPLES:
+        raise ValueError(f"sample {index}: a split holds samples 0 to {MAX_SAMPLES - 1}.")
+    [key] = np.random.SeedSequence(seed).generate_state(1)
+    return torch.Generator().manual_seed(int(key) ^ (SPLITS.index(split) << 30 | index))
+
+
+class Solution(NamedTuple):
+    """b samples in double precision.
+
+    fields, by name: scalar [b, *space] or [b, t, *space], vector [b, ndim, *space] or
+    [b, t, ndim, *space]; residual [b] of the discrete equations, and the largest value of it that
+    is worth keeping; parameters, by name: [b].
+    """
+
+    fields: Mapping[str, Tensor]
+    residual: Tensor
+    tolerance: float
+    parameters: Mapping[str, Tensor]
+
+
+class Recipe(ABC):
+    """How samples come about.
+
+    `solver` records name, version and parameters of what solves the equation, for the manifest.
+    """
+
+    name: str
+    ndim: int
+    solver: Mapping[str, Any]
+
+    @abstractmethod
+    def metadata(self, shape: Sequence[int]) -> Metadata:
+        """What the samples on a grid of this shape are."""
+
+    @abstractmethod
+    def solve(self, generators: Sequence[torch.Generator], shape: Sequence[int]) -> Solution:
+        """One sample per generator on a grid of this shape. Raises when one cannot be solved."""
+
+
+class RandomField(Protocol):
+    """One field per generator, [b, *space]: the same generator, the same field on every grid."""
+
+    def sample(self, generators: Sequence[torch.Generator], grid: Grid) -> Tensor: ...
+
+
+class SteadySolver(Protocol):
+    """a [b, 1, *space] -> u [b, 1, *space] and residuals; raises unless every sample converges."""
+
+    def solve(self, a: Tensor) -> tuple[Tensor, Info]: ...
+
+
+class SteadyRecipe(Recipe):
+    """A random coefficient and the steady solution that belongs to it, psi -> a -> u.
+
+    `random_field` draws psi, `coefficient` maps it to a, `solver` (a partial that takes the grid)
+    solves for u. `grid` gives domain, boundary conditions and position of the points; its sizes
+    give way to the resolution. `fields` are name and units of a and u. Raise `version` when a
+    change of the code changes the numbers, so that old data are not taken for new. `provenance`
+    is text for the report.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        grid: Grid,
+        random_field: RandomField,
+        coefficient: Callable[[Tensor], Tensor],
+        solver: partial[SteadySolver],
+        *,
+        fields: Sequence[Mapping[str, str]],
+        version: int,
+        provenance: Mapping[str, str],
+    ):
+        if len(fields) != 2:
+            raise ValueError(f"fields: expected two, of coefficient and solution, got {fields}.")
+        self.name, self.grid, self.ndim = name, grid, grid.ndim
+        self.random_field, self.coefficient, self._solver = random_field, coefficient, solver
+        self.input, self.target = (Field(**field) for field in fields)
+        self.provenance = dict(provenance)
+        self.solver = {
+            "name": solver.func.__name__,
+            "version": version,
+            "parameters": dict(solver.keywords),
+        }
+
+    def metadata(self, shape: Sequence[int]) -> Metadata:
+        """Raises ValueError when the solver takes other arguments or another kind of grid."""
+        return Metadata(
+            name=self.name,
+            input_fields=(self.input,),
+            target_fields=(self.target,),
+            grid=self._solver_on(shape)[0],
+            provenance={**self.provenance, "solver": self.solver["name"]},
+        )
+
+    def solve(self, generators: Sequence[torch.Generator], shape: Sequence[int]) -> Solution:
+        grid, solver = self._solver_on(shape)
+        a = self.coefficient(self.random_field.sample(generators, grid))
+        u, info = solver.solve(a.unsqueeze(1))
+        fields = {self.input.name: a, self.target.name: u[:, 0]}
+        return Solution(fields, info.residual, info.tolerance, parameters={})
+
+    def _solver_on(self, shape: Sequence[int]) -> tuple[Grid, SteadySolver]:
+        grid = self.grid.resized(shape)
+        try:
+            return grid, self._solver(grid)
+        except TypeError as error:
+            raise ValueError(f"solver: {error}") from error

@@ -1,0 +1,114 @@
+"""What a sample is: `Batch` holds the numbers, `Metadata` says what they mean."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from solvers.grid import Axis, Grid
+
+SPLITS = ("train", "valid", "test")
+
+
+class Batch(NamedTuple):
+    """b samples on one grid; c counts the components of all fields in the order of the metadata.
+
+    input [b, c_in, *space], target [b, c_out, *space], parameters [b, p] (p may be 0),
+    coordinates [ndim, *space] (shared by the samples).
+    """
+
+    input: Tensor
+    target: Tensor
+    parameters: Tensor
+    coordinates: Tensor
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named physical field; a vector field has one component per space dimension."""
+
+    name: str
+    units: str = "1"
+    components: int = 1
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Everything a model, a loss and a report need to know about a data set.
+
+    `dt` is the time between frames, None for a steady map. `provenance` is free-form text by key
+    (recipe, solver, solver version, seed, source file ...), shown in the report and never
+    interpreted.
+    """
+
+    name: str
+    input_fields: tuple[Field, ...]
+    target_fields: tuple[Field, ...]
+    grid: Grid
+    parameters: tuple[str, ...] = ()
+    dt: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def in_channels(self) -> int:
+        return sum(f.components for f in self.input_fields)
+
+    @property
+    def out_channels(self) -> int:
+        return sum(f.components for f in self.target_fields)
+
+    @property
+    def ndim(self) -> int:
+        return self.grid.ndim
+
+    def describe(self) -> str:
+        """One line, such as `permeability -> pressure on 64 x 64`."""
+        names = [", ".join(f.name for f in fs) for fs in (self.input_fields, self.target_fields)]
+        return f"{names[0]} -> {names[1]} on {' x '.join(map(str, self.grid.shape))}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists and scalars, as JSON holds them; `from_dict` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Metadata":
+        """Raises ValueError when an entry is missing, unknown or of the wrong kind."""
+        try:
+            values = dict(record)
+            for key in ("input_fields", "target_fields"):
+                values[key] = tuple(Field(**entry) for entry in values[key])
+            values["grid"] = Grid(tuple(Axis(**axis) for axis in values["grid"]["axes"]))
+            values["parameters"] = tuple(values["parameters"])
+            return cls(**values)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"metadata is not what Metadata.to_dict writes: {error!r}. Make the data set again."
+            ) from error
+
+
+class Source(Protocol):
+    """A readable collection of samples on one grid, addressed by integer.
+
+    `__getitems__` reads many samples at once: torch's DataLoader calls it with the indices of a
+    batch.
+    """
+
+    metadata: Metadata
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch: ...
+
+
+class DataSet(Protocol):
+    """Training, validation and test samples of one problem: what `data=...` builds.
+
+    `source` gives a split ("train", "valid" or "test"), of the test split also on another grid
+    where that is possible (ValueError where it is not). `facts` is for the report: name, path,
+    hash, splits, description and provenance as plain values.
+    """
+
+    def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source: ...
+
+    def facts(self) -> dict[str, Any]: ...
