@@ -41,7 +41,7 @@ def copy_weights(ours: FNO, theirs: torch.nn.Module) -> None:
         weight = weight.movedim((0, 1), (-2, -1)).contiguous()
         block.convolution.weight.copy_(torch.view_as_real(weight))
         block.skip.weight.copy_(blocks.fno_skips[i].conv.weight[..., 0])
-        block.skip.bias.copy_(blocks.convs[i].bias.flatten())
+        block.convolution.bias.copy_(blocks.convs[i].bias.flatten())
         block.gate.copy_(blocks.channel_mlp_skips[i].weight.flatten())
         _copy_perceptron(block.mlp, blocks.channel_mlp[i])
     _copy_perceptron(ours.lifting, theirs.lifting)

@@ -87,13 +87,13 @@ class FourierBlock(nn.Module):
     def __init__(self, width: int, modes: Sequence[int]):
         super().__init__()
         self.convolution = SpectralConv(width, width, modes)
-        self.skip = nn.Linear(width, width)
+        self.skip = nn.Linear(width, width, bias=False)
         self.mlp = Perceptron(width, max(width // 2, 1), width)
         self.gate = nn.Parameter(torch.ones(width))
 
     def forward(self, v: Tensor, basis: FourierBasis, *, last: bool) -> Tensor:
         u = self.convolution(v, basis) + self.skip(v)
-        u = self.mlp(u if last else gelu(u)) + self.gate * v
+        u = torch.addcmul(self.mlp(u if last else gelu(u)), self.gate, v)
         return u if last else gelu(u)
 
 

@@ -1,0 +1,223 @@
+"""One run: data, model and task from a configuration; training, evaluation and the report in a
+folder.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer, seed_everything
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from omegaconf import DictConfig, ListConfig
+
+from datasets.build import instantiate
+from datasets.datamodule import DataModule
+from datasets.schema import SPLITS, DataSet, Source
+from sciml.evaluation.evaluate import evaluate
+from sciml.evaluation.report import write_report
+from sciml.evaluation.result import Evaluation
+from sciml.runtime.checkpoint_io import AtomicCheckpointIO, load_checkpoint
+from sciml.runtime.checkpoints import Checkpoints
+from sciml.runtime.finite_guard import FiniteGuard
+from sciml.runtime.progress import progress
+from sciml.runtime.random_state import RandomState
+from sciml.runtime.run_folder import RunFolder, environment, peak_memory_mb
+from sciml.runtime.signals import SignalWatch
+from sciml.tasks import Supervised
+from sciml.tasks.weights import load_weights, require_fit
+
+MONITOR = "val/relative_l2"
+LEAST = {"seed": 0, "batch_size": 1, "num_workers": 0, "threads": 1, "checkpoint_every": 1}
+LOG_EVERY = 10  # steps between two lines of metrics.csv
+
+
+def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
+    """Fit (unless `fit=false`), evaluate on the test split, write figures and report. Returns the
+    figures.
+
+    The weights that are tested are those with the lowest error on validation data; the test split
+    is read once, at the end. Raises ValueError for what the user can mend and `Interrupted` after
+    a signal.
+    """
+    clock = {"start": time.monotonic()}
+    _require_whole_numbers(config)
+    _log_to_file_only("lightning.pytorch", "lightning.fabric", "lightning")
+    started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    seed_everything(config.seed, verbose=False)
+    continued = None if config.ckpt_path is None else load_checkpoint(config.ckpt_path)
+    if not config.fit and continued is None:
+        raise ValueError("fit=false evaluates a trained model: give its ckpt_path=... as well.")
+
+    dataset = instantiate(config.data)
+    data = DataModule(
+        dataset, batch_size=config.batch_size, seed=config.seed, num_workers=config.num_workers
+    )
+    task = _task(config, data)
+    if continued is not None:
+        require_fit(task, continued, config.ckpt_path)
+    sources = _test_sources(config, dataset)
+    clock["data"] = time.monotonic()
+    facts = dataset.facts()
+    parameters = sum(p.numel() for p in task.model.parameters())
+    counts = ", ".join(f"{facts['splits'][split]} {split}" for split in SPLITS)
+    print(f"data    {facts['description']}; {counts}; {facts['path']}")
+    print(f"model   {config.name}, {parameters:,} parameters")
+    about = {
+        "name": config.name,
+        "started": started,
+        "seed": config.seed,
+        **environment(),
+        "data": facts,
+        "model": {"name": type(task.model).__name__, "parameters": parameters},
+    }
+    folder.write_json("run.json", about)
+
+    figures: dict[str, Any] = {"status": "completed"}
+    if config.fit:
+        best = _fit(config, task, data, folder.path)
+        figures["best_epoch"] = best.epoch + 1
+        load_weights(task, load_checkpoint(best.best))
+        about["checkpoint"] = str(best.best)
+    else:
+        load_weights(task, continued)
+        about["checkpoint"] = config.ckpt_path
+    folder.write_json("run.json", about)
+    clock["train"] = time.monotonic()
+
+    figures |= _evaluate(config, task, sources, folder.path)
+    clock["end"] = time.monotonic()
+    figures |= {
+        "parameters": parameters,
+        "data_s": clock["data"] - clock["start"],
+        "train_s": clock["train"] - clock["data"],
+        "evaluate_s": clock["end"] - clock["train"],
+        "wall_s": clock["end"] - clock["start"],
+        "peak_rss_mb": peak_memory_mb(),
+    }
+    folder.write_json("metrics.json", figures)
+    print(f"report  {write_report(folder.path)}")
+    return figures
+
+
+def _require_whole_numbers(config: DictConfig) -> None:
+    """What would otherwise fail in the middle of a library, or be taken for something else."""
+    for key, least in LEAST.items():
+        value = config[key]
+        optional = value is None and key in ("threads", "checkpoint_every")
+        if not optional and (type(value) is not int or value < least):
+            raise ValueError(f"{key}={value} must be a whole number, at least {least}.")
+    if type(config.fit) is not bool:
+        raise ValueError(f"fit={config.fit} must be true or false.")
+
+
+def _log_to_file_only(*names: str) -> None:
+    """Messages of these loggers go to train.log, not to the terminal."""
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+
+
+def _task(config: DictConfig, data: DataModule) -> Supervised:
+    meta = data.metadata
+    model = instantiate(
+        config.model,
+        in_channels=meta.in_channels,
+        out_channels=meta.out_channels,
+        ndim=meta.ndim,
+        grid=meta.grid,
+    )
+    input_normalizer, target_normalizer = data.normalizers()
+    return instantiate(
+        config.task,
+        model=model,
+        metadata=meta,
+        optimizer=instantiate(config.optimizer),
+        input_normalizer=input_normalizer,
+        target_normalizer=target_normalizer,
+    )
+
+
+def _fit(config: DictConfig, task: Supervised, data: DataModule, folder: Path) -> Checkpoints:
+    checkpoints = Checkpoints(folder / "checkpoints", MONITOR, config.checkpoint_every)
+    if config.ckpt_path is not None:
+        checkpoints.take_along(Path(config.ckpt_path))
+    watch = SignalWatch(checkpoints.last)
+    shown = progress()
+    try:
+        trainer: Trainer = instantiate(
+            config.trainer,
+            default_root_dir=str(folder),
+            logger=[
+                CSVLogger(str(folder), name="", version=""),
+                TensorBoardLogger(str(folder), name="", version="tensorboard"),
+            ],
+            callbacks=[
+                shown,
+                LearningRateMonitor("step"),
+                FiniteGuard(),
+                RandomState(),
+                watch,
+                checkpoints,
+            ],
+            plugins=[AtomicCheckpointIO()],
+            enable_checkpointing=False,
+            enable_progress_bar=isinstance(shown, ProgressBar),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=LOG_EVERY,
+        )
+        with watch:
+            trainer.fit(task, data, ckpt_path=config.ckpt_path, weights_only=True)
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {error}") from error
+    if not checkpoints.best.is_file():
+        raise ValueError(
+            f"{MONITOR} was never finite, or validation never ran, so no weights could be chosen; "
+            f"{checkpoints.last} holds the last ones."
+        )
+    return checkpoints
+
+
+def _test_sources(config: DictConfig, dataset: DataSet) -> dict[str, Source]:
+    """Test splits by the prefix of their figures: on the data's own grid, unless only others are
+    asked for, and on those of `resolution`. No sample is read.
+    """
+    asked = config.resolution
+    others = list(asked) if isinstance(asked, ListConfig) else [asked] if asked is not None else []
+    sources = {"test": dataset.source("test")} if config.fit or not others else {}
+    for resolution in others:
+        source = dataset.source("test", resolution)
+        if _shape(source) not in map(_shape, sources.values()):
+            sources[f"test@{_shape(source)}"] = source
+    return sources
+
+
+def _shape(source: Source) -> str:
+    return "x".join(map(str, source.metadata.grid.shape))
+
+
+def _evaluate(
+    config: DictConfig, task: Supervised, sources: Mapping[str, Source], folder: Path
+) -> dict[str, float]:
+    task.eval()
+    figures: dict[str, float] = {}
+    results = {}
+    for prefix, source in sources.items():
+        shape = _shape(source)
+        found, results[shape] = evaluate(
+            task, source, prefix=prefix, batch_size=config.batch_size, device=task.device
+        )
+        figures |= found
+        error = found[f"{prefix}/relative_l2"]
+        print(f"test    relative L2 error {100 * error:.2f} % on {shape} ({len(source)} samples)")
+    Evaluation.from_metadata(task.metadata, results).save(folder / "evaluation.npz")
+    return figures

@@ -1,0 +1,54 @@
+"""Hydra's complaints about a command line in one line each."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+COMPLAINTS = (HydraException, OmegaConfBaseException)
+
+
+def explain(error: BaseException) -> str:
+    """One line that names what was typed, what was expected and what comes close to it."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        options = error.options or ()
+        return (
+            f"{group}={choice}: no such {group}; choose one of {', '.join(options)}"
+            f"{_near(choice, options)}"
+        )
+    if isinstance(error, OverrideParseException):
+        reason = error.message.splitlines()[0]
+        return f"{error.override}: not of the form key=value ({reason}); quote lists and strings"
+    cause = error
+    while isinstance(cause, ConfigCompositionException) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    first = str(error).strip().splitlines()[0]
+    key = re.search(r"Key '([^']+)' is not in struct", str(cause))
+    full = re.search(r"full_key: (\S+)", str(cause))
+    if key:
+        name = full.group(1) if full else key.group(1)
+        near = _near(key.group(1), _keys(cause))
+        return f"{name}: no such key in the configuration{near}; see python train.py --help"
+    missing = re.search(r"Missing mandatory value: (\S+)", str(cause))
+    if missing:
+        name = full.group(1) if isinstance(cause, MissingMandatoryValue) else missing.group(1)
+        return f"{name} is not given and has no default; add {name}=... to the command line"
+    return first.replace("\n", " ")
+
+
+def _keys(error: BaseException) -> list[str]:
+    node = getattr(error, "parent_node", None)
+    return list(map(str, node)) if node is not None else []
+
+
+def _near(word: str, options: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(options), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,38 @@
+"""Stops a run before a NaN reaches the weights."""
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
+
+
+class NonFiniteError(ValueError):
+    """A loss or gradient is NaN or infinite."""
+
+
+class FiniteGuard(Callback):
+    """Raises `NonFiniteError` before an optimizer step whose gradients are not all finite.
+
+    A loss that is NaN makes every gradient NaN, so this covers both. Without it Lightning goes on
+    to the last step and saves weights that are NaN; with it the weights of the step before stay,
+    and so do the checkpoints written until then.
+    """
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, task: LightningModule, optimizer: Optimizer
+    ) -> None:
+        gradients = [p.grad for p in task.parameters() if p.grad is not None]
+        if torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            return
+        names = [
+            n
+            for n, p in task.named_parameters()
+            if p.grad is not None and not p.grad.isfinite().all()
+        ]
+        loss = trainer.callback_metrics.get("train/loss_step", torch.nan)
+        raise NonFiniteError(
+            f"the gradient is not finite at step {trainer.global_step} (epoch "
+            f"{trainer.current_epoch + 1}): {len(names)} tensors, first "
+            f"{names[0] if names else 'by overflow of the norm'}; loss {float(loss):.4g}. "
+            "The weights are those of the step before. Lower optimizer.lr, set "
+            "trainer.gradient_clip_val, or look for extreme values in the data."
+        )

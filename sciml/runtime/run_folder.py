@@ -1,0 +1,118 @@
+"""The folder of a run: what was asked for, where it ran, what came of it."""
+
+import json
+import os
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from datasets.store import commit
+from sciml.runtime.interruption import Interrupted
+
+PACKAGES = ("torch", "lightning", "hydra-core", "neuraloperator", "h5py", "numpy", "scipy")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class RunFolder:
+    """Writes the files of one run under `path`; a folder that already holds a run is refused.
+
+    config.yaml     the composed configuration, interpolations resolved
+    overrides.json  the command-line overrides
+    run.json        seeds, versions, machine, data and model
+    metrics.json    status and figures, written last
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        held = [n for n in ("config.yaml", "metrics.json") if (self.path / n).exists()]
+        if held:
+            raise ValueError(
+                f"{self.path} already holds a run ({', '.join(held)}); runs never overwrite "
+                "each other. Leave hydra.run.dir and hydra.sweep.dir at their "
+                "defaults or name a new folder."
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_config(self, config: DictConfig, overrides: list[str]) -> None:
+        text = OmegaConf.to_yaml(config, resolve=True)
+        commit(self.path / "config.yaml", text.encode())
+        self.write_json("overrides.json", overrides)
+
+    def write_json(self, name: str, content: Any) -> None:
+        text = json.dumps(content, indent=2, default=str)
+        commit(self.path / name, (text + "\n").encode())
+
+    def write_failure(self, error: BaseException) -> None:
+        """metrics.json of a run that ended early."""
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+        status = "interrupted" if stopped else "failed"
+        first = str(error).strip().partition("\n")[0]
+        self.write_json(
+            "metrics.json", {"status": status, "error": f"{type(error).__name__}: {first}"}
+        )
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine, command and commit of this process."""
+    import torch
+
+    accelerator = (
+        torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    )
+    return {
+        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": str(accelerator) if accelerator is not None else "cpu",
+        },
+        "git": _commit(),
+    }
+
+
+def peak_memory_mb() -> float:
+    """Largest resident set of this process so far, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def _versions() -> Mapping[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> dict[str, Any] | None:
+    """The checkout's commit and whether tracked files differ from it; None outside git."""
+    try:
+        commands = ["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]
+        head, changes = (
+            subprocess.run(["git", "-C", str(ROOT), *c], capture_output=True, text=True, check=True)
+            for c in commands
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"commit": head.stdout.strip(), "dirty": bool(changes.stdout.strip())}

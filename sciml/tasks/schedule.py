@@ -1,0 +1,59 @@
+"""Learning-rate schedules: schedule(optimizer, total_steps) -> scheduler stepped once per batch."""
+
+import math
+
+from lightning import Trainer
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
+
+
+class OneCycle:
+    """Cosine from lr / 25 up to lr during the share `warmup` of the steps, then down to almost
+    zero.
+
+    [Smith & Topin 2017, arXiv:1708.07120], without the momentum cycle.
+    """
+
+    def __init__(self, warmup: float = 0.3):
+        if not 0 < warmup < 1:
+            raise ValueError(f"OneCycle: warmup={warmup} must lie between 0 and 1.")
+        self.warmup = warmup
+
+    def __call__(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(
+            optimizer, peaks, total_steps, pct_start=self.warmup, cycle_momentum=False
+        )
+
+
+class Cosine:
+    """Half a cosine from lr down to zero [Loshchilov & Hutter 2017, eq. 5 without restarts]."""
+
+    def __call__(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
+        return CosineAnnealingLR(optimizer, total_steps)
+
+
+class Constant:
+    """The learning rate stays what the optimizer was given."""
+
+    def __call__(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
+        return ConstantLR(optimizer, factor=1.0)
+
+
+def total_steps(trainer: Trainer) -> int:
+    """Optimizer steps of a whole training.
+
+    Not `trainer.estimated_stepping_batches`: that sets up the training loader before a checkpoint
+    is restored, and the loader then forgets its place in the epoch [Lightning 2.6.6].
+    """
+    if trainer.max_steps >= 0:
+        return trainer.max_steps
+    if trainer.max_epochs is None or trainer.max_epochs < 1:
+        raise ValueError(
+            f"trainer.max_epochs={trainer.max_epochs}: the schedule needs to know the number of "
+            "steps; set max_epochs or max_steps to at least 1."
+        )
+    batches = len(trainer.datamodule.train_dataloader())
+    limit = trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    return trainer.max_epochs * math.ceil(batches / trainer.accumulate_grad_batches)

@@ -1,0 +1,145 @@
+"""Every configuration file composes and builds what it describes, and every key is read."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Trainer
+from omegaconf import OmegaConf
+
+from datasets.build import _targets, check_target, instantiate
+from solvers.grid import Grid
+from tests.helpers import ROOT, TINY, compose
+
+CONF = ROOT / "conf"
+GROUPS = {
+    folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+    for folder in sorted(CONF.iterdir())
+    if folder.is_dir() and folder.name != "hydra"
+}
+MODELS = GROUPS["model"]
+FEW_MODES = {
+    "fno": ("model.width=4", "model.modes=3", "model.depth=2"),
+    "neuralop_fno": ("model.settings.n_modes=4", "model.settings.hidden_channels=4"),
+    "neuralop_tfno": ("model.settings.n_modes=4", "model.settings.hidden_channels=4"),
+    "neuralop_uno": (
+        "model.settings.hidden_channels=4",
+        "model.settings.uno_out_channels=[4,4,4,4,4]",
+        "model.settings.uno_n_modes=[4,4,4,4,4]",
+    ),
+}
+
+
+def build_model(name: str, shape: tuple[int, ...], channels: tuple[int, int], overrides=()):
+    grid = Grid.box(shape, boundary="periodic", points="left")
+    config = compose([f"model={name}", *overrides])
+    ins, outs = channels
+    return instantiate(config.model, in_channels=ins, out_channels=outs, ndim=len(shape), grid=grid)
+
+
+def learns(model: torch.nn.Module, shape: tuple[int, ...], channels: tuple[int, int]) -> None:
+    """One forward and backward pass: the right shape, and a finite gradient for every parameter."""
+    u = model(torch.randn(2, channels[0], *shape))
+    assert u.shape == (2, channels[1], *shape)
+    u.square().mean().backward()
+    lacking = [n for n, p in model.named_parameters() if p.grad is None]
+    assert lacking == []
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_built_from_metadata(name):
+    channels = (2, 2) if name == "neuralop_codano" else (2, 1)
+    learns(build_model(name, (24, 24), channels), (24, 24), channels)
+
+
+@pytest.mark.parametrize("shape", [(16,), (8, 8, 8)], ids=["1d", "3d"])
+@pytest.mark.parametrize("name", sorted(FEW_MODES))
+def test_models_in_one_and_three_dimensions(name, shape):
+    learns(build_model(name, shape, (1, 2), FEW_MODES[name]), shape, (1, 2))
+
+
+def test_channels_are_never_written_in_yaml():
+    for path in CONF.rglob("model/*.yaml"):
+        assert not re.search(r"\b(in|out)_channels\s*:", path.read_text()), path.name
+
+
+@pytest.mark.parametrize("name", GROUPS["optimizer"])
+def test_every_optimizer_makes_a_step(name):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = instantiate(compose([f"optimizer={name}"]).optimizer)([weight])
+    weight.square().sum().backward()
+    optimizer.step()
+    assert (weight < 1).all()
+
+
+@pytest.mark.parametrize("name", GROUPS["trainer"])
+def test_every_trainer_is_built(name, tmp_path):
+    config = compose([f"trainer={name}"]).trainer
+    trainer = instantiate(config, default_root_dir=str(tmp_path), logger=False)
+    assert isinstance(trainer, Trainer)
+    assert trainer.max_epochs == config.max_epochs
+
+
+@pytest.mark.parametrize("name", GROUPS["task"])
+def test_every_task_is_built(name, arrays):
+    from datasets import DataModule
+    from sciml.run import _task
+
+    config = compose([*arrays, *TINY, f"task={name}"])
+    task = _task(config, DataModule(instantiate(config.data), batch_size=4))
+    assert task(torch.randn(3, 1, 12, 12)).shape == (3, 1, 12, 12)
+
+
+@pytest.mark.parametrize("name", GROUPS["data"])
+def test_every_data_set_is_built(name, arrays, tmp_path):
+    overrides = [f"data={name}", f"data_dir={tmp_path}"]
+    if name == "arrays":
+        overrides = arrays
+    elif name == "neuralop_pt":
+        file = tmp_path / "pairs.pt"
+        torch.save({"x": torch.rand(120, 6, 6), "y": torch.rand(120, 6, 6)}, file)
+        overrides += [f"data.train={file}", f"data.test={file}"]
+    dataset = instantiate(compose(overrides).data)
+    assert callable(dataset.source)
+    assert callable(dataset.facts)
+
+
+@pytest.mark.parametrize(
+    "choice", [f"{group}={name}" for group, names in GROUPS.items() for name in names]
+)
+def test_every_choice_composes_to_allowed_targets(choice, arrays):
+    paths = [line for line in arrays if not line.startswith("data=")]
+    group = choice.partition("=")[0]
+    missing = {"data=arrays": paths, "data=neuralop_pt": ["data.train=a.pt", "data.test=b.pt"]}
+    overrides = [f"+{choice}" if group == "pde" else choice, *missing.get(choice, ())]
+    composed = OmegaConf.to_container(compose(overrides), resolve=True)
+    targets = list(_targets(composed))
+    assert len(targets) >= 6
+    for target in targets:
+        check_target(target)
+
+
+def test_the_generator_s_configuration_composes():
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for name in GROUPS["pde"]:
+            config = compose("generate", [f"pde={name}"])
+            check_target(config.pde._target_)
+
+
+def unread(keys: list[str], root: Path) -> list[str]:
+    """Keys of config.yaml that no line of the program and no other configuration file asks for."""
+    files = [root / "train.py", *(root / "sciml").rglob("*.py"), *(root / "conf").rglob("*.yaml")]
+    text = "\n".join(path.read_text() for path in files)
+    return [k for k in keys if not re.search(rf"\bconfig\.{k}\b|\$\{{{k}\}}", text)]
+
+
+def test_every_key_is_read():
+    groups = {*GROUPS, "defaults", "hydra"}
+    keys = [str(key) for key in OmegaConf.load(CONF / "config.yaml") if key not in groups]
+    assert len(keys) > 8
+    assert unread(keys, ROOT) == []
+    assert unread(["seed", "nobody_reads_this"], ROOT) == ["nobody_reads_this"]

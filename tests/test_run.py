@@ -1,0 +1,409 @@
+"""A whole run in this process: its files, what chooses the weights, what repeats, what stops it."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning import Callback
+
+from datasets import ArraySource
+from datasets.build import instantiate
+from sciml import run as program
+from sciml.evaluation.result import Evaluation
+from sciml.run import run
+from sciml.runtime.checkpoint_io import load_checkpoint
+from sciml.runtime.finite_guard import NonFiniteError
+from sciml.runtime.run_folder import RunFolder
+from tests.helpers import TINY, compose, save_pairs, smooth_pairs
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
+FILES = (
+    *("config.yaml", "overrides.json", "run.json", "metrics.json", "metrics.csv"),
+    *("evaluation.npz", "report.html", "tensorboard/hparams.yaml"),
+    *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+)
+
+
+def finish(path: Path, *overrides: str) -> dict[str, float]:
+    """A run in the folder `path`, as train.py makes it; its figures."""
+    folder, config = RunFolder(path), compose([*TINY, *overrides])
+    folder.write_config(config, list(overrides))
+    return run(config, folder)
+
+
+def weights(path: Path, name: str = "best") -> dict[str, torch.Tensor]:
+    return load_checkpoint(path / "checkpoints" / f"{name}.ckpt")["state_dict"]
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory, arrays) -> tuple[Path, dict[str, float]]:
+    """One run with everything that belongs to it."""
+    path = tmp_path_factory.mktemp("complete") / "run"
+    return path, finish(path, *arrays)
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Drawing takes longer than the rest of a small run."""
+    monkeypatch.setattr(program, "write_report", lambda folder: folder)
+
+
+def test_the_folder_holds_what_was_promised(complete):
+    path, figures = complete
+    assert [name for name in FILES if not (path / name).is_file()] == []
+    assert list((path / "tensorboard").glob("events.*"))
+    assert list(path.rglob("*.tmp")) == []
+    written = json.loads((path / "metrics.json").read_text())
+    assert written == figures
+    assert written["status"] == "completed"
+    for key in (
+        "test/relative_l2",
+        "test/relative_l2/target",
+        "wall_s",
+        "peak_rss_mb",
+        "parameters",
+    ):
+        assert written[key] > 0
+    assert written["test/relative_l2"] == written["test/relative_l2/target"]
+    assert written["test/samples"] == 4
+    assert written["best_epoch"] in (1, 2)
+    stages = sum(written[f"{stage}_s"] for stage in ("data", "train", "evaluate"))
+    assert written["wall_s"] == pytest.approx(stages)
+
+
+def test_the_folder_says_where_the_figures_come_from(complete, parts):
+    path, figures = complete
+    about = json.loads((path / "run.json").read_text())
+    assert about["seed"] == 0
+    assert about["data"]["splits"] == {name: len(rows) for name, rows in parts.items()}
+    assert len(about["data"]["provenance"]["input sha256"]) == 64
+    assert about["model"] == {"name": "FNO", "parameters": figures["parameters"]}
+    assert about["versions"]["torch"] == torch.__version__
+    assert about["machine"]["threads"] == 1
+    assert Path(about["checkpoint"]) == path / "checkpoints" / "best.ckpt"
+    config = (path / "config.yaml").read_text()
+    assert "width: 6" in config
+    assert "${" not in config
+    assert json.loads((path / "overrides.json").read_text())[0] == "data=arrays"
+
+
+def test_the_log_has_every_epoch(complete):
+    text = (complete[0] / "metrics.csv").read_text()
+    header = text.splitlines()[0].split(",")
+    assert {"epoch", "step", "train/loss_epoch", "val/loss", "val/relative_l2"} <= set(header)
+    assert len(text.splitlines()) > 4
+
+
+def test_the_report_names_the_figure(complete):
+    path, figures = complete
+    page = (path / "report.html").read_text()
+    assert f"{100 * figures['test/relative_l2']:.1f}"[:3] in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_evaluation_holds_the_error_of_every_sample(complete):
+    path, figures = complete
+    result = Evaluation.load(path / "evaluation.npz").results["12x12"]
+    assert result.errors.shape == (4, 1)
+    assert result.errors.mean() == pytest.approx(figures["test/relative_l2"], rel=1e-12)
+
+
+def test_the_figure_is_that_of_the_best_weights_on_the_test_rows(complete, arrays, parts):
+    """Once more by hand: load the weights, predict, divide norms."""
+    path, figures = complete
+    config = compose([*TINY, *arrays])
+    data = program.DataModule(instantiate(config.data), batch_size=8)
+    task = program._task(config, data)
+    task.load_state_dict(weights(path))
+    a, u = (np.load(line.partition("=")[2])[parts["test"]] for line in arrays[1:])
+    with torch.no_grad():
+        v = task(torch.from_numpy(a).float()[:, None])[:, 0].double().numpy()
+    errors = np.linalg.norm((v - u).reshape(4, -1), axis=1) / np.linalg.norm(
+        u.reshape(4, -1), axis=1
+    )
+    assert figures["test/relative_l2"] == pytest.approx(errors.mean(), rel=1e-5)
+
+
+def test_evaluation_alone_repeats_the_figures_to_the_last_digit(
+    complete, arrays, tmp_path, no_report
+):
+    path, figures = complete
+    best = path / "checkpoints" / "best.ckpt"
+    again = finish(tmp_path / "again", *arrays, "fit=false", f"ckpt_path={best}")
+    errors = {key: value for key, value in figures.items() if key.startswith("test")}
+    assert {key: again[key] for key in errors} == errors
+    assert "best_epoch" not in again
+    assert not (tmp_path / "again" / "checkpoints").exists()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(
+    arrays, tmp_path, no_report, complete
+):
+    torch.rand(5)  # the state before the run does not matter
+    figures = finish(tmp_path / "same", *arrays)
+    other = finish(tmp_path / "other", *arrays, "seed=1")
+    for name in ("best", "last"):
+        assert equal(weights(tmp_path / "same", name), weights(complete[0], name))
+        assert not equal(weights(tmp_path / "other", name), weights(complete[0], name))
+    assert figures["test/relative_l2"] == complete[1]["test/relative_l2"]
+    assert other["test/relative_l2"] != complete[1]["test/relative_l2"]
+
+
+def test_test_data_choose_nothing(arrays, parts, tmp_path, no_report, complete):
+    """Noise in the test rows changes the figure, and no weight."""
+    a, u = smooth_pairs()
+    noise = np.random.default_rng(0)
+    for array in (a, u):
+        array[parts["test"]] = noise.normal(size=array[parts["test"]].shape)
+    poisoned = save_pairs(tmp_path / "poisoned", a, u)
+    figures = finish(tmp_path / "run", *poisoned)
+    for name in ("best", "last"):
+        assert equal(weights(tmp_path / "run", name), weights(complete[0], name))
+    assert figures["best_epoch"] == complete[1]["best_epoch"]
+    assert figures["test/relative_l2"] != complete[1]["test/relative_l2"]
+
+
+def test_validation_data_choose_the_weights(parts, tmp_path, no_report, complete):
+    """The control: other validation rows leave the last weights and may move the best."""
+    a, u = smooth_pairs()
+    u[parts["valid"]] *= -1
+    overrides = save_pairs(tmp_path / "data", a, u)
+    finish(tmp_path / "run", *overrides)
+    assert equal(weights(tmp_path / "run", "last"), weights(complete[0], "last"))
+    mine, theirs = (
+        load_checkpoint(path / "checkpoints" / "best.ckpt")["callbacks"]["Checkpoints"]["score"]
+        for path in (tmp_path / "run", complete[0])
+    )
+    assert mine > 1.5 * theirs
+
+
+def test_the_best_weights_are_those_with_the_lowest_validation_error(arrays, tmp_path, no_report):
+    """A rate that grows until training diverges: the best epoch is not the last."""
+    figures = finish(tmp_path / "run", *arrays, "optimizer.lr=0.3", "trainer.max_epochs=6")
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["val/relative_l2"]]
+    errors = [float(row["val/relative_l2"]) for row in rows]
+    assert len(errors) == 6
+    assert figures["best_epoch"] == 1 + int(np.argmin(errors))
+    saved = load_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    assert saved["epoch"] == int(np.argmin(errors))
+
+
+def test_the_test_rows_are_read_after_training_and_the_statistics_from_training_rows(
+    arrays, parts, tmp_path, no_report, monkeypatch
+):
+    """What a data set reads to look for NaN when it is opened does not count."""
+    stages: dict[str, set[int]] = {"open": set(), "task": set(), "fit": set(), "evaluate": set()}
+    now = ["open"]
+    read = ArraySource.__getitems__
+
+    def spy(source, indices):
+        stages[now[0]] |= set(indices)
+        return read(source, indices)
+
+    def entering(stage: str, function):
+        def call(*arguments):
+            now[0] = stage
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(ArraySource, "__getitems__", spy)
+    for stage in ("task", "fit", "evaluate"):
+        monkeypatch.setattr(program, f"_{stage}", entering(stage, getattr(program, f"_{stage}")))
+    finish(tmp_path / "run", *arrays)
+    assert stages["task"] == set(parts["train"])
+    assert stages["fit"] == {*parts["train"], *parts["valid"]}
+    assert stages["evaluate"] == set(parts["test"])
+
+
+def test_other_validation_and_test_rows_leave_the_statistics(parts, tmp_path, arrays):
+    def statistics(overrides):
+        data = program.DataModule(instantiate(compose(overrides).data), batch_size=8)
+        return [{k: v.clone() for k, v in n.state_dict().items()} for n in data.normalizers()]
+
+    a, u = smooth_pairs()
+    for array in (a, u):
+        array[parts["valid"]] += 100
+        array[parts["test"]] *= 50
+    changed = statistics(save_pairs(tmp_path / "changed", a, u))
+    original = statistics(arrays)
+    assert all(equal(x, y) for x, y in zip(changed, original, strict=True))
+    a[parts["train"][0]] += 1  # the control
+    moved = statistics(save_pairs(tmp_path / "moved", a, u))
+    assert not equal(moved[0], original[0])
+    assert equal(moved[1], original[1])
+
+
+def test_further_grids_that_cannot_be_had_are_refused_before_training(
+    arrays, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(program, "_fit", lambda *_: pytest.fail("training has begun"))
+    for resolution in ("24", "[12,24]", "[[12,24]]"):
+        with pytest.raises(
+            ValueError, match=r"resolution=.*24.*: the files hold the grid \(12, 12\) alone"
+        ):
+            finish(tmp_path / resolution, *arrays, f"resolution={resolution}")
+
+
+def test_the_own_grid_as_a_further_one_is_evaluated_once(arrays, tmp_path, no_report):
+    figures = finish(tmp_path / "run", *arrays, "resolution=[12]", "trainer.max_epochs=1")
+    assert not [key for key in figures if key.startswith("test@")]
+
+
+def test_evaluation_on_the_asked_grid_alone(complete, arrays, tmp_path, no_report):
+    best = complete[0] / "checkpoints" / "best.ckpt"
+    figures = finish(tmp_path / "run", *arrays, "fit=false", f"ckpt_path={best}", "resolution=12")
+    assert figures["test@12x12/relative_l2"] == complete[1]["test/relative_l2"]
+    assert "test/relative_l2" not in figures
+
+
+def test_evaluation_without_a_checkpoint_is_refused(arrays, tmp_path):
+    with pytest.raises(ValueError, match="fit=false evaluates a trained model: give its ckpt_path"):
+        finish(tmp_path / "run", *arrays, "fit=false")
+
+
+DIVERGES = ("optimizer.lr=1e30", "task.schedule.warmup=0.99")
+
+
+class Watched:
+    """Remembers the task of a run, whose weights are looked at when it has failed."""
+
+    def __init__(self, monkeypatch):
+        make = program._task
+
+        def remember(*arguments):
+            self.task = make(*arguments)
+            return self.task
+
+        monkeypatch.setattr(program, "_task", remember)
+
+    def finite(self) -> bool:
+        return all(p.isfinite().all() for p in self.task.parameters())
+
+
+def test_a_run_stops_before_its_weights_are_nan(arrays, tmp_path, no_report, monkeypatch):
+    watched = Watched(monkeypatch)
+    with pytest.raises(
+        NonFiniteError, match=r"not finite at step \d+ \(epoch 1\): .* Lower optimizer.lr"
+    ):
+        finish(tmp_path / "run", *arrays, *DIVERGES)
+    assert watched.finite()
+
+
+def test_without_the_guard_the_weights_become_nan(arrays, tmp_path, no_report, monkeypatch):
+    watched = Watched(monkeypatch)
+    monkeypatch.setattr(program, "FiniteGuard", Callback)
+    with pytest.raises(ValueError, match="val/relative_l2 was never finite"):
+        finish(tmp_path / "run", *arrays, *DIVERGES)
+    assert not watched.finite()
+    last = weights(tmp_path / "run", "last")
+    assert not all(v.isfinite().all() for v in last.values())
+
+
+def test_a_nan_gradient_names_the_parameter(arrays, tmp_path, no_report, monkeypatch):
+    watched = Watched(monkeypatch)
+    step = program.Supervised.training_step
+
+    def poisoned(task, batch, index):
+        weight = task.model.lifting[0].weight
+        return step(task, batch, index) + (weight - weight).sum().sqrt()  # 0, derivative inf - inf
+
+    monkeypatch.setattr(program.Supervised, "training_step", poisoned)
+    with pytest.raises(NonFiniteError, match=r"1 tensors, first model.lifting.0.weight; loss"):
+        finish(tmp_path / "run", *arrays)
+    assert watched.finite()
+
+
+def test_a_run_without_validation_chooses_nothing(arrays, tmp_path, no_report):
+    with pytest.raises(ValueError, match=r"validation never ran, .*last.ckpt holds the last ones"):
+        finish(tmp_path / "run", *arrays, "trainer.limit_val_batches=0", "trainer.max_epochs=1")
+    assert weights(tmp_path / "run", "last")
+
+
+CONSTANT = ("task.schedule._target_=sciml.tasks.Constant", "~task.schedule.warmup")
+
+
+def test_a_run_continued_without_its_best_checkpoint_finds_one_of_its_own(
+    arrays, tmp_path, no_report
+):
+    """The best score of the first part is out of reach when its weights are not there."""
+    finish(tmp_path / "first", *arrays, *CONSTANT, "trainer.max_epochs=1")
+    lone = tmp_path / "last.ckpt"
+    state = load_checkpoint(tmp_path / "first" / "checkpoints" / "last.ckpt")
+    state["callbacks"]["Checkpoints"]["score"] = 0.0
+    torch.save(state, lone)
+    figures = finish(tmp_path / "run", *arrays, *CONSTANT, f"ckpt_path={lone}")
+    assert figures["best_epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "trainer.max_epochs=3",
+        "batch_size=4",
+        "trainer.max_steps=50",
+        "trainer.limit_train_batches=2",
+    ],
+)
+def test_a_schedule_is_not_stretched(complete, arrays, tmp_path, changed):
+    last = complete[0] / "checkpoints" / "last.ckpt"
+    with pytest.raises(
+        ValueError, match=r"schedule of the checkpoint spans 8 steps, this run \d+; go on"
+    ):
+        finish(tmp_path / "run", *arrays, f"ckpt_path={last}", changed)
+
+
+def test_a_finished_run_goes_on_for_no_step(complete, arrays, tmp_path, no_report):
+    last = complete[0] / "checkpoints" / "last.ckpt"
+    figures = finish(tmp_path / "run", *arrays, f"ckpt_path={last}")
+    assert equal(weights(tmp_path / "run"), weights(complete[0]))
+    assert figures["test/relative_l2"] == complete[1]["test/relative_l2"]
+    assert figures["best_epoch"] == complete[1]["best_epoch"]
+
+
+def test_a_used_folder_is_refused(complete):
+    path = complete[0]
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    with pytest.raises(ValueError, match=r"already holds a run \(config.yaml, metrics.json\)"):
+        RunFolder(path)
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "override, expected",
+    [
+        ("checkpoint_every=0", "checkpoint_every=0 must be a whole number, at least 1"),
+        ("checkpoint_every=0.5", "checkpoint_every=0.5 must be a whole number"),
+        ("batch_size=null", "batch_size=None must be a whole number, at least 1"),
+        ("batch_size=true", "batch_size=True must be a whole number"),
+        ("seed=-1", "seed=-1 must be a whole number, at least 0"),
+        ("seed=one", "seed=one must be a whole number"),
+        ("threads=0", "threads=0 must be a whole number, at least 1"),
+        ("num_workers=-1", "num_workers=-1 must be a whole number, at least 0"),
+        ("fit=fales", "fit=fales must be true or false"),
+        (
+            "trainer.limit_train_batches=1.5",
+            "trainer: .* invalid value 1.5 for limit_train_batches",
+        ),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused(arrays, tmp_path, override, expected):
+    with pytest.raises(ValueError, match=expected):
+        finish(tmp_path / "run", *arrays, override)
+
+
+def test_training_learns(tmp_path, no_report):
+    """A few epochs bring the test error far below that of predicting the mean, which is 1."""
+    overrides = save_pairs(tmp_path / "data", *smooth_pairs(480, (8, 8)))
+    settings = ("model.width=12", "optimizer.lr=1e-2", "batch_size=12", "trainer.max_epochs=6")
+    periodic = ("data.boundary=periodic", "data.points=left")
+    figures = finish(tmp_path / "run", *overrides, *periodic, *settings)
+    assert figures["test/vrmse"] < 0.5

@@ -1,0 +1,87 @@
+"""Train, evaluate and report: `python train.py model=fno data=darcy`; `python train.py --help`
+for the rest.
+"""
+
+import logging
+import math
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from sciml.runtime.command_line import COMPLAINTS, explain
+from sciml.runtime.interruption import Interrupted
+from sciml.runtime.run_folder import RunFolder
+
+# torch and Lightning are imported where they are needed: --help and a mistyped option answer at
+# once.
+log = logging.getLogger("train")
+failures: list[Exception] = []
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def job(config: DictConfig) -> float:
+    """One run in Hydra's output folder; returns its test error, NaN if it failed.
+
+    A failure is recorded in the folder and in `failures`, so that a sweep goes on with its next
+    job.
+    """
+    settings = HydraConfig.get()
+    logging.captureWarnings(True)
+    try:
+        folder = RunFolder(Path(settings.runtime.output_dir))
+        try:
+            folder.write_config(config, list(settings.overrides.task))
+            from sciml.run import run
+
+            figures = run(config, folder)
+        except (Exception, Interrupted, KeyboardInterrupt) as error:
+            log.exception("failed")
+            if isinstance(error, OSError) and error.strerror and error.filename is None:
+                error.filename = str(folder.path)  # writing to a full disk does not say where
+            folder.write_failure(error)
+            raise
+        return next(value for key, value in figures.items() if key.endswith("/relative_l2"))
+    except Exception as error:
+        failures.append(error)
+        if settings.mode == RunMode.MULTIRUN:
+            print(f"job {settings.job.num} failed: {describe(error)}", file=sys.stderr)
+        return math.nan
+
+
+def describe(error: BaseException) -> str:
+    return explain(error) if isinstance(error, COMPLAINTS) else str(error)
+
+
+def main() -> None:
+    """Run Hydra; every foreseen failure is one line on stderr and an exit code, anything else a
+    traceback.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here as they are
+    logging.raiseExceptions = False  # a full disk ends the log, not the run's last words
+    warnings.filterwarnings("ignore", module="lightning")
+    try:
+        job()
+        if failures:
+            raise failures[0]
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        sys.exit(128 + error.signal)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except COMPLAINTS as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(2)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
