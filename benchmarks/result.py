@@ -1,0 +1,74 @@
+"""What every benchmark prints: a table for people, and as its last line one JSON object for
+scripts.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sciml.runtime.run_folder import environment
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure and the bar it is held against; `better` is "higher" or "lower"."""
+
+    value: float
+    bar: float
+    better: str
+
+    @property
+    def reached(self) -> bool:
+        return self.value >= self.bar if self.better == "higher" else self.value <= self.bar
+
+
+def emit(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    targets: Mapping[str, Target],
+    *,
+    versions: Sequence[str] = ("torch", "numpy"),
+    threads: int | None = None,
+) -> None:
+    """Print rows and targets as tables, then the JSON line."""
+    about = environment()
+    console = Console(width=120)
+    if rows:
+        console.print(_table(name, rows))
+    held = [
+        {
+            "target": what,
+            "value": t.value,
+            "bar": f"{'≥' if t.better == 'higher' else '≤'} {t.bar:g}",
+            "": "reached" if t.reached else "missed",
+        }
+        for what, t in targets.items()
+    ]
+    console.print(_table("targets", held))
+    record = {
+        "name": name,
+        "command": shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "device": about["machine"]["processor"],
+        "cores": about["machine"]["cores"],
+        "threads": threads or about["machine"]["threads"],
+        "versions": {k: about["versions"][k] for k in ("python", *versions)},
+        "rows": list(rows),
+        "targets": {what: vars(t) for what, t in targets.items()},
+    }
+    print(json.dumps(record))
+
+
+def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in rows[0]:
+        number = isinstance(rows[0][column], int | float)
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
+    return table
