@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -63,6 +64,7 @@ def main() -> None:
     traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here as they are
+    ConfigStore.__deepcopy__ = lambda store, memo: store  # Hydra copies it 90 times for --help
     logging.raiseExceptions = False  # a full disk ends the log, not the run's last words
     warnings.filterwarnings("ignore", module="lightning")
     try:

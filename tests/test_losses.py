@@ -125,7 +125,7 @@ def test_agreement_with_neuralop_on_one_channel():
 
 
 def test_fields_are_not_mixed():
-    """A small field counts as much as a large one; a norm over all channels at once would hide it."""
+    """A small field counts as much as a large one; one norm over all channels would hide it."""
     grid, target = Grid.box((6, 6)), torch.randn(1, 2, 6, 6, dtype=torch.float64)
     target[:, 0] *= 1e6
     prediction = target.clone()
