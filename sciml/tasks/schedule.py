@@ -53,6 +53,10 @@ def total_steps(trainer: Trainer) -> int:
             f"trainer.max_epochs={trainer.max_epochs}: the schedule needs to know the number of "
             "steps; set max_epochs or max_steps to at least 1."
         )
+    if trainer.accumulate_grad_batches < 1:
+        raise ValueError(
+            f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches} must be at least 1."
+        )
     batches = len(trainer.datamodule.train_dataloader())
     limit = trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
