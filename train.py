@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sciml.runtime.command_line import COMPLAINTS, explain
+from datasets.command_line import COMPLAINTS, explain
 from sciml.runtime.interruption import Interrupted
 from sciml.runtime.run_folder import RunFolder
 

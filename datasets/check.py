@@ -164,17 +164,20 @@ def _repetitions(inputs: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a table; 0 when nothing failed, 1 otherwise."""
+    """Print a table for each path; 0 when nothing failed, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="python -m datasets.check", description=__doc__)
-    parser.add_argument("path", type=Path, help="folder of a data set, or an HDF5 file")
-    path = parser.parse_args(arguments).path
-    findings = check(path)
-    table = Table("", "where", "what", title=str(path))
+    help = "folders of data sets, or HDF5 files"
+    parser.add_argument("paths", type=Path, nargs="+", metavar="path", help=help)
     colours = {"ok": "green", "warning": "yellow", "failed": "red"}
-    for level, subject, detail in findings:
-        table.add_row(f"[{colours[level]}]{level}[/]", escape(subject), escape(detail))
-    Console().print(table)
-    return int(any(finding.level == "failed" for finding in findings))
+    failed = False
+    for path in parser.parse_args(arguments).paths:
+        findings = check(path)
+        table = Table("", "where", "what", title=str(path))
+        for level, subject, detail in findings:
+            table.add_row(f"[{colours[level]}]{level}[/]", escape(subject), escape(detail))
+        Console().print(table)
+        failed |= any(finding.level == "failed" for finding in findings)
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,14 @@ made again while it is intact, so an interrupted command is continued, and a dam
 repaired, by running it again.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+
+from datasets.command_line import COMPLAINTS, explain
 
 # Everything heavy is imported by the functions that need it: `--help` and a mistyped option
 # answer at once.
@@ -165,5 +168,15 @@ def _counts(config: "DictConfig") -> dict[str, int]:
     return {split: tenth if count is None else count for split, count in chosen.items()}
 
 
+def command() -> None:
+    """`main`, with Hydra's complaints about the command line in one line."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here as they are
+    try:
+        main()
+    except COMPLAINTS as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    main()
+    command()

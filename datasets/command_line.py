@@ -36,7 +36,7 @@ def explain(error: BaseException) -> str:
     if key:
         name = full.group(1) if full else key.group(1)
         near = _near(key.group(1), _keys(cause))
-        return f"{name}: no such key in the configuration{near}; see python train.py --help"
+        return f"{name}: no such key in the configuration{near}; see --help"
     missing = re.search(r"Missing mandatory value: (\S+)", str(cause))
     if missing:
         name = full.group(1) if isinstance(cause, MissingMandatoryValue) else missing.group(1)
