@@ -9,7 +9,16 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 def progress() -> Callback:
     """A progress bar on a terminal, one line per epoch anywhere else."""
-    return RichProgressBar() if sys.stdout.isatty() else EpochLines()
+    return Bar() if sys.stdout.isatty() else EpochLines()
+
+
+class Bar(RichProgressBar):
+    """Lightning's bar with the loss of the last step and the validation error, and nothing else."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, str]:
+        shown = {"loss": "train/loss_step", "validation": "val/relative_l2"}
+        found = trainer.progress_bar_metrics
+        return {name: f"{found[key]:.4f}" for name, key in shown.items() if key in found}
 
 
 class EpochLines(Callback):
