@@ -1,14 +1,16 @@
 """Our FNO and neuraloperator's on the 16 x 16 Darcy pairs that its repository holds.
 
-    python -m benchmarks.small_darcy darcy_train_16.pt darcy_test_16.pt [--quick]
+    python -m benchmarks.small_darcy darcy_train_16.pt darcy_test_16.pt
+        [--library-seeds N]   seeds of the library, 1 unless given: it takes most of the time
+        [--quick]             one seed, a tenth of the epochs
 
-Ours is `experiment=small_darcy` run as a user runs it, validation on 100 of the 1000 training
-samples, checkpoints, evaluation and report included in its time. The library's FNO is trained on
-all 1000 with modes 16 x 16, width 32, batch 32, AdamW 5e-3 with a cosine, its H1 loss and 100
-epochs; its time is that of the training steps alone, up to the first epoch whose test error is at
-most 9.8 %, or to the end. Looking at the test error like that is in its favour and is done for
-the clock only: its error is that of the last epoch. Three seeds, taking turns, two threads;
-intervals are 95 % t-intervals. `--quick` takes one seed and a tenth of the epochs.
+Ours is `experiment=small_darcy` run as a user runs it with seeds 0, 1 and 2, validation on 100 of
+the 1000 training samples, checkpoints, evaluation and report included in its time. The library's
+FNO is trained on all 1000 with modes 16 x 16, width 32, batch 32, AdamW 5e-3 with a cosine, its H1
+loss and 100 epochs; its time is that of the training steps alone, up to the first epoch whose test
+error is at most 9.8 %, or to the end. Looking at the test error like that is in its favour and is
+done for the clock only: its error is that of the last epoch. The two take turns on two threads;
+intervals are 95 % t-intervals.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from sciml.runtime.run_folder import ROOT, RunFolder
 
 SEEDS = (0, 1, 2)
 REFERENCE = 9.8  # %, what the library's setting reaches
+LIBRARY = "neuraloperator"
 ERROR = "test relative L2, %"
 
 
@@ -41,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
+    parser.add_argument("--library-seeds", type=int, choices=(1, 2, 3), default=1)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
@@ -49,14 +53,18 @@ def main() -> None:
     rows = []
     for seed in SEEDS[:1] if arguments.quick else SEEDS:
         rows.append({"model": "ours", "seed": seed, **ours(*files, seed, epochs[0])})
-        rows.append({"model": "neuraloperator", "seed": seed, **theirs(*files, seed, epochs[1])})
-        print(*rows[-2:], sep="\n", file=sys.stderr, flush=True)
-    means = [mean(rows, name) for name in ("ours", "neuraloperator")]
+        print(rows[-1], file=sys.stderr, flush=True)
+        if seed < arguments.library_seeds:
+            rows.append({"model": LIBRARY, "seed": seed, **theirs(*files, seed, epochs[1])})
+            print(rows[-1], file=sys.stderr, flush=True)
+    means = [mean(rows, name) for name in ("ours", LIBRARY)]
     bars = {
         "test relative L2 on 16 x 16 Darcy, mean of seeds, %": Target(
             means[0][ERROR], 9.5, "lower"
         ),
-        "neuraloperator's time over ours, median of seeds": Target(speed_up(rows), 1, "higher"),
+        "neuraloperator's time over ours, median over its seeds": Target(
+            speed_up(rows), 1, "higher"
+        ),
     }
     emit("small_darcy", rows + means, bars, versions=("torch", "neuraloperator"), threads=2)
 
@@ -80,12 +88,9 @@ def mean(rows: list[dict], model: str) -> dict:
 def speed_up(rows: list[dict]) -> float:
     """Median over the seeds of the ratio of the two times, each pair run one after the other."""
     seconds = {
-        model: [r["seconds"] for r in rows if r["model"] == model]
-        for model in ("ours", "neuraloperator")
+        model: [r["seconds"] for r in rows if r["model"] == model] for model in ("ours", LIBRARY)
     }
-    return statistics.median(
-        t / o for o, t in zip(seconds["ours"], seconds["neuraloperator"], strict=True)
-    )
+    return statistics.median(t / o for o, t in zip(seconds["ours"], seconds[LIBRARY], strict=False))
 
 
 def ours(train: Path, test: Path, seed: int, epochs: int | None) -> dict[str, float]:
