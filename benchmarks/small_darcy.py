@@ -107,10 +107,12 @@ def ours(train: Path, test: Path, seed: int, epochs: int | None) -> dict[str, fl
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("config", overrides)
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        start = time.perf_counter()
         figures = run(config, RunFolder(Path(folder) / "run"))
+        seconds = time.perf_counter() - start
     return {
         ERROR: 100 * figures["test/relative_l2"],
-        "seconds": figures["wall_s"],
+        "seconds": seconds,
         "parameters": figures["parameters"],
     }
 

@@ -9,21 +9,7 @@ from omegaconf import OmegaConf
 
 ROOMS = ("datasets", "sciml", "solvers")
 FOREIGN = frozenset(
-    {
-        "lightning.Trainer",
-        "lightning.pytorch.callbacks.EarlyStopping",
-        "lightning.pytorch.callbacks.LearningRateMonitor",
-        "torch.nn.GELU",
-        "torch.nn.ReLU",
-        "torch.nn.SiLU",
-        "torch.nn.Tanh",
-        "torch.optim.Adam",
-        "torch.optim.AdamW",
-        "torch.optim.SGD",
-        "torch.optim.lr_scheduler.CosineAnnealingLR",
-        "torch.optim.lr_scheduler.OneCycleLR",
-        "torch.optim.lr_scheduler.StepLR",
-    }
+    {"lightning.Trainer", "torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD"}
 )
 
 
@@ -85,6 +71,11 @@ def instantiate(config: Any, /, **injected: Any) -> Any:
         raise ValueError(f"expected a mapping with _target_, got {config!r}.")
     for target in _targets(config):
         check_target(target)
+    clash = sorted(injected.keys() & config.keys())
+    if clash:
+        raise ValueError(
+            f"{config['_target_']}: {', '.join(clash)} cannot be configured, the program sets it."
+        )
     try:
         partial = hydra_instantiate({**config, "_partial_": True}, _convert_="all")
         if config.get("_partial_", False) and not injected:

@@ -55,9 +55,9 @@ class Generated:
     def _folder(self, resolution: int | Sequence[int] | None) -> Path:
         """Made or found, and verified, once per object."""
         counts = self._counts
-        if resolution is None:
+        if resolution is None or _same(resolution, self._resolution):
             resolution = self._resolution
-        elif resolution != self._resolution:
+        else:
             counts = {"train": 0, "valid": 0, "test": counts["test"]}
         key = str(resolution)
         if key not in self._folders:
@@ -136,6 +136,15 @@ class NeuralopPairs:
 
     def facts(self) -> dict[str, Any]:
         return _facts("neuraloperator pairs", self._files, self._parts)
+
+
+def _same(a: int | Sequence[int], b: int | Sequence[int]) -> bool:
+    """Whether two resolutions are one: 64 is [64, 64]."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a == b
+    ndim = len(b if isinstance(a, int) else a)
+    full = [[r] * ndim if isinstance(r, int) else list(r) for r in (a, b)]
+    return full[0] == full[1]
 
 
 def _read_once(source: Source, batch_size: int = 256) -> None:

@@ -12,7 +12,8 @@ class EpochBatches:
     """Index lists of one epoch after another: a permutation drawn from (seed, epoch), cut into
     batches.
 
-    Iterating starts `epoch` at batch `start` and moves neither; `ResumableLoader` does. Without
+    Iterating gives `epoch` from batch `start` on and moves neither. Lightning calls
+    `sampler.set_epoch` of a loader's batch sampler before each epoch; that is this object. Without
     `shuffle` the order is 0, 1, 2 ... The last batch may be short.
     """
 
@@ -22,6 +23,15 @@ class EpochBatches:
         self.num_samples, self.batch_size = num_samples, batch_size
         self.seed, self.shuffle = seed, shuffle
         self.epoch = self.start = 0
+
+    @property
+    def sampler(self) -> "EpochBatches":
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of an epoch, or stay where we are in it."""
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
 
     def __len__(self) -> int:
         return -(-self.num_samples // self.batch_size)
@@ -40,15 +50,16 @@ class ResumableLoader(DataLoader):
 
     `state_dict` counts the batches that the training loop has received, not those that workers
     have fetched ahead, so a run that continues from it sees exactly the samples it has not yet
-    seen. Lightning stores and restores this state in its checkpoints. The loader has a generator
-    of its own and leaves the global random state alone.
+    seen. Lightning stores and restores this state in the middle of an epoch, and names the epoch
+    at the start of each; without Lightning every new iterator begins the next epoch. The
+    loader has a generator of its own and leaves the global random state alone.
     """
 
     def __init__(
         self, source: Source, batch_size: int, *, seed: int, shuffle: bool, num_workers: int = 0
     ):
         self._batches = EpochBatches(len(source), batch_size, seed=seed, shuffle=shuffle)
-        self._received = 0
+        self._received, self._served = 0, None
         super().__init__(
             source,
             batch_sampler=self._batches,
@@ -60,10 +71,12 @@ class ResumableLoader(DataLoader):
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._received > self._batches.start:  # the last iterator was used: a new epoch begins
-            self._batches.epoch, self._batches.start = self._batches.epoch + 1, 0
-        self._received = self._batches.start
+        batches = self._batches
+        if self._served == batches.epoch or batches.start >= len(batches):
+            batches.set_epoch(batches.epoch + 1)
+        self._received = batches.start
         for batch in super().__iter__():
+            self._served = batches.epoch
             self._received += 1
             yield batch
 
@@ -71,11 +84,9 @@ class ResumableLoader(DataLoader):
         return {"epoch": self._batches.epoch, "received": self._received}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        epoch, received = int(state["epoch"]), int(state["received"])
-        if received >= len(self._batches):
-            epoch, received = epoch + 1, 0
-        self._batches.epoch = epoch
-        self._batches.start = self._received = received
+        self._batches.epoch = int(state["epoch"])
+        self._batches.start = self._received = int(state["received"])
+        self._served = None
 
 
 def _as_read(batch: Batch) -> Batch:

@@ -25,7 +25,7 @@ MAX_BYTES = 32 * 2**20
 MAX_SAMPLES = 64
 
 
-class GenerationError(RuntimeError):
+class GenerationError(ValueError):
     """A sample could not be made; the message names it."""
 
 

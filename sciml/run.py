@@ -53,6 +53,11 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
         torch.set_num_threads(config.threads)
     seed_everything(config.seed, verbose=False)
     continued = None if config.ckpt_path is None else load_checkpoint(config.ckpt_path)
+    if config.fit and continued is not None and "optimizer_states" not in continued:
+        raise ValueError(
+            f"{config.ckpt_path}: holds weights alone, a training cannot go on from it; fit=false "
+            "evaluates it."
+        )
     if not config.fit and continued is None:
         raise ValueError("fit=false evaluates a trained model: give its ckpt_path=... as well.")
 
@@ -165,8 +170,8 @@ def _fit(config: DictConfig, task: Supervised, data: DataModule, folder: Path) -
                 LearningRateMonitor("step"),
                 FiniteGuard(),
                 RandomState(),
-                watch,
                 checkpoints,
+                watch,
             ],
             plugins=[AtomicCheckpointIO()],
             enable_checkpointing=False,
@@ -193,11 +198,23 @@ def _test_sources(config: DictConfig, dataset: DataSet) -> dict[str, Source]:
     """
     asked = config.resolution
     others = list(asked) if isinstance(asked, ListConfig) else [asked] if asked is not None else []
+    for resolution in others:
+        points = list(resolution) if isinstance(resolution, ListConfig) else [resolution]
+        if not all(type(n) is int and n >= 3 for n in points):
+            raise ValueError(
+                f"resolution={asked}: give whole numbers of points, at least 3, such as 128, "
+                "[32,128] or [[64,128]]."
+            )
     sources = {"test": dataset.source("test")} if config.fit or not others else {}
     for resolution in others:
         source = dataset.source("test", resolution)
         if _shape(source) not in map(_shape, sources.values()):
             sources[f"test@{_shape(source)}"] = source
+    for source in sources.values():
+        if min(source.metadata.grid.shape) < 3:
+            raise ValueError(
+                f"the grid {_shape(source)} is too small: errors need 3 points per axis."
+            )
     return sources
 
 
@@ -214,7 +231,7 @@ def _evaluate(
     for prefix, source in sources.items():
         shape = _shape(source)
         found, results[shape] = evaluate(
-            task, source, prefix=prefix, batch_size=config.batch_size, device=task.device
+            task, source, prefix=prefix, batch_size=config.batch_size, like=next(task.parameters())
         )
         figures |= found
         error = found[f"{prefix}/relative_l2"]

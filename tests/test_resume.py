@@ -46,10 +46,12 @@ def train(tmp_path, monkeypatch):
     monkeypatch.setattr("sciml.run.write_report", lambda folder: folder)  # takes longer than all
     arrays = save_pairs(tmp_path / "data", *smooth_pairs(40))
 
-    def fit(name, *overrides, stop_at=None):
+    def fit(name, *overrides, stop_at=None, crash_at=None):
         def step(task, batch, index, original=Supervised.training_step):
             if task.global_step == stop_at:
                 signal.raise_signal(signal.SIGTERM)
+            if task.global_step == crash_at:
+                raise RuntimeError("crash")
             return original(task, batch, index)
 
         with monkeypatch.context() as patch:
@@ -64,6 +66,11 @@ def train(tmp_path, monkeypatch):
 
 def weights(folder, name="last.ckpt"):
     return load_checkpoint(folder / "checkpoints" / name)["state_dict"]
+
+
+def same_weights(one, other, name):
+    mine, theirs = weights(one, name), weights(other, name)
+    return all(torch.equal(mine[key], theirs[key]) for key in theirs)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -82,9 +89,44 @@ def test_continued_run_is_bitwise_the_same(train, tmp_path, model, workers):
     assert len(expected) == 3 * 7 and not first.keys() & second.keys()
     del expected[STOP]  # the signal came before this step, whose result is saved, was logged
     assert first | second == expected
-    for name in ("last.ckpt", "best.ckpt"):
-        mine, other = weights(continued, name), weights(whole, name)
-        assert all(torch.equal(mine[key], other[key]) for key in other)
+    assert same_weights(continued, whole, "last.ckpt")
+    assert same_weights(continued, whole, "best.ckpt")
+
+
+@pytest.mark.parametrize(
+    "setting, stop_at",
+    [
+        ("trainer.limit_train_batches=1.0", 6),  # the last batch of an epoch
+        ("trainer.limit_train_batches=3", 4),
+        ("trainer.limit_train_batches=3", 5),  # the last batch of a limited epoch
+        ("trainer.accumulate_grad_batches=2", 5),  # of 4 steps per epoch: 2, 2, 2 and 1 batches
+    ],
+)
+def test_other_places_to_stop(train, setting, stop_at):
+    overrides = [*MODELS["fno"], setting]
+    whole = train("whole", *overrides)
+    with pytest.raises(Interrupted) as stopped:
+        train("stopped", *overrides, stop_at=stop_at)
+    continued = train("continued", *overrides, f"ckpt_path={stopped.value.checkpoint}")
+    assert same_weights(continued, whole, "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    "setting", ["trainer.limit_train_batches=1.0", "trainer.limit_train_batches=3"]
+)
+def test_a_crash_goes_on_from_the_end_of_the_last_epoch(train, tmp_path, setting):
+    """last.ckpt of epoch 1, as it is there after kill -9 in epoch 2: the second epoch is not the
+    first once more.
+    """
+    overrides = [*MODELS["fno"], setting]
+    whole = train("whole", *overrides)
+    with pytest.raises(RuntimeError, match="crash"):
+        train("crashed", *overrides, crash_at=8 if setting.endswith("1.0") else 4)
+    checkpoint = tmp_path / "crashed" / "checkpoints" / "last.ckpt"
+    continued = train("continued", *overrides, f"ckpt_path={checkpoint}")
+    expected, found = losses(whole), losses(continued)
+    assert found and found == {step: expected[step] for step in found}
+    assert same_weights(continued, whole, "last.ckpt")
 
 
 def test_the_random_state_matters(train, monkeypatch):
@@ -107,13 +149,15 @@ def test_the_order_of_samples_matters(train, monkeypatch):
     assert any(losses(whole)[step] != loss for step, loss in losses(continued).items())
 
 
-def test_best_before_the_interruption_is_kept(train):
-    """The best weights of the first part win if the second finds none better."""
+def test_best_before_the_interruption_is_kept(train, monkeypatch):
+    """The best weights of the first part stay the best when the second part finds none better."""
     with pytest.raises(Interrupted) as stopped:
         train("stopped", *MODELS["fno"], stop_at=STOP)
-    first = stopped.value.checkpoint.parent
-    continued = train(
-        "continued", *MODELS["fno"], f"ckpt_path={first / 'last.ckpt'}", "optimizer.lr=1e-9"
-    )
+    first = stopped.value.checkpoint
+    score = load_checkpoint(first)["callbacks"]["Checkpoints"]["score"]
+    worse = lambda task, batch, index: task.log("val/relative_l2", torch.tensor(2 * score))  # noqa: E731
+    monkeypatch.setattr(Supervised, "validation_step", worse)
+    continued = train("continued", *MODELS["fno"], f"ckpt_path={first}")
+    assert same_weights(continued, first.parents[1], "best.ckpt")
     state = load_checkpoint(continued / "checkpoints" / "last.ckpt")["callbacks"]["Checkpoints"]
-    assert (continued / "checkpoints" / "best.ckpt").is_file() and state["epoch"] >= 0
+    assert state["score"] == score

@@ -349,7 +349,7 @@ def test_a_run_continued_without_its_best_checkpoint_finds_one_of_its_own(
     [
         "trainer.max_epochs=3",
         "batch_size=4",
-        "trainer.max_steps=50",
+        "trainer.max_steps=5",
         "trainer.limit_train_batches=2",
     ],
 )

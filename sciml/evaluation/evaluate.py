@@ -17,7 +17,7 @@ def evaluate(
     *,
     prefix: str,
     batch_size: int,
-    device: torch.device,
+    like: Tensor,
 ) -> tuple[dict[str, float], Result]:
     """Errors of a [b, c_in, *space] -> u [b, c, *space], in physical units, on all samples of
     `source`.
@@ -30,7 +30,7 @@ def evaluate(
     def predict(indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         batch = source.__getitems__(indices)
         with torch.no_grad():
-            return batch.input, batch.target, model(batch.input.to(device)).cpu()
+            return batch.input, batch.target, model(batch.input.to(like)).cpu()
 
     for indices in torch.arange(len(source)).split(batch_size):
         _, target, prediction = predict(indices.tolist())

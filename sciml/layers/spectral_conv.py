@@ -29,6 +29,7 @@ class SpectralConv(nn.Module):
 
     def forward(self, x: Tensor, basis: FourierBasis) -> Tensor:
         weight = torch.view_as_complex(self.weight)
-        spectrum = torch.matmul(basis.analyse(x), weight)
-        spectrum[(0,) * len(self.modes)] += self.bias
-        return basis.synthesise(spectrum)
+        with torch.autocast(x.device.type, enabled=False):  # there are no complex halves
+            spectrum = torch.matmul(basis.analyse(x.to(self.weight.dtype)), weight)
+            spectrum[(0,) * len(self.modes)] += self.bias
+            return basis.synthesise(spectrum)

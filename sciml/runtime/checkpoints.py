@@ -41,7 +41,8 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.every is not None and trainer.global_step % self.every == 0:
+        due = self.every is not None and trainer.global_step % self.every == 0
+        if due and stepped(trainer, batch_idx):
             trainer.save_checkpoint(self.last, weights_only=False)
 
     def on_validation_end(self, trainer: Trainer, task: LightningModule) -> None:
@@ -54,3 +55,10 @@ class Checkpoints(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
         trainer.save_checkpoint(self.last, weights_only=False)
+
+
+def stepped(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether the optimizer stepped after this batch: between steps of `accumulate_grad_batches`
+    batches there are gradients that no checkpoint holds.
+    """
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch

@@ -39,6 +39,10 @@ class RunFolder:
                 "defaults or name a new folder."
             )
         self.path.mkdir(parents=True, exist_ok=True)
+        try:  # of two processes that come here at once, one creates the file
+            (self.path / "overrides.json").touch(exist_ok=False)
+        except FileExistsError:
+            raise ValueError(f"{self.path} is in use by another run; name a new folder.") from None
 
     def write_config(self, config: DictConfig, overrides: list[str]) -> None:
         text = OmegaConf.to_yaml(config, resolve=True)
@@ -50,7 +54,9 @@ class RunFolder:
         commit(self.path / name, (text + "\n").encode())
 
     def write_failure(self, error: BaseException) -> None:
-        """metrics.json of a run that ended early."""
+        """metrics.json of a run that ended early; figures that are there already stay."""
+        if (self.path / "metrics.json").exists():
+            return
         stopped = isinstance(error, Interrupted | KeyboardInterrupt)
         status = "interrupted" if stopped else "failed"
         first = str(error).strip().partition("\n")[0]

@@ -3,14 +3,16 @@
 import signal
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from sciml.runtime.checkpoints import stepped
 from sciml.runtime.interruption import Interrupted
 
 
 class SignalWatch(Callback):
-    """On SIGINT, SIGTERM or SIGUSR1 writes `checkpoint` at the end of the running batch and raises
+    """On SIGINT, SIGTERM or SIGUSR1 writes `checkpoint` at the end of the running step and raises
     `Interrupted`.
 
     The handler itself only sets a flag: saving inside a handler can meet a half-made step. A
@@ -42,7 +44,14 @@ class SignalWatch(Callback):
             raise Interrupted(signal.Signals(number), self.checkpoint)
         self.signal = signal.Signals(number)
 
-    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, *arguments) -> None:
-        if self.signal is not None:
+    def on_train_batch_end(
+        self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.signal is not None and stepped(trainer, batch_idx):
             trainer.save_checkpoint(self.checkpoint, weights_only=False)
+            raise Interrupted(self.signal, self.checkpoint)
+
+    def on_train_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
+        """A signal during validation: `Checkpoints`, listed before, has just saved."""
+        if self.signal is not None:
             raise Interrupted(self.signal, self.checkpoint)

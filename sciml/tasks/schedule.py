@@ -46,9 +46,10 @@ def total_steps(trainer: Trainer) -> int:
     Not `trainer.estimated_stepping_batches`: that sets up the training loader before a checkpoint
     is restored, and the loader then forgets its place in the epoch [Lightning 2.6.6].
     """
-    if trainer.max_steps >= 0:
-        return trainer.max_steps
-    if trainer.max_epochs is None or trainer.max_epochs < 1:
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    if (epochs is None or epochs < 1) and steps >= 1:
+        return steps
+    if epochs is None or epochs < 1:
         raise ValueError(
             f"trainer.max_epochs={trainer.max_epochs}: the schedule needs to know the number of "
             "steps; set max_epochs or max_steps to at least 1."
@@ -60,4 +61,5 @@ def total_steps(trainer: Trainer) -> int:
     batches = len(trainer.datamodule.train_dataloader())
     limit = trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    return trainer.max_epochs * math.ceil(batches / trainer.accumulate_grad_batches)
+    planned = epochs * math.ceil(batches / trainer.accumulate_grad_batches)
+    return planned if steps < 0 else min(steps, planned)

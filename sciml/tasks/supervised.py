@@ -57,14 +57,16 @@ class Supervised(LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         if self._symmetry is not None:
             batch = self._symmetry(batch)
-        loss = self.loss(self(batch.input), batch.target, self._grid(batch)).mean()
+        errors = self.loss(self(batch.input), batch.target, self._grid(batch))
+        loss = _mean(errors, batch.target)
         self._log("train/loss", loss, batch, on_step=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         prediction, grid = self(batch.input), self._grid(batch)
-        self._log("val/loss", self.loss(prediction, batch.target, grid).mean(), batch)
-        error = self.metric(prediction, batch.target, grid).mean()
+        errors = self.loss(prediction, batch.target, grid)
+        self._log("val/loss", _mean(errors, batch.target), batch)
+        error = _mean(self.metric(prediction, batch.target, grid), batch.target)
         self._log("val/relative_l2", error, batch, prog_bar=True)
 
     def configure_optimizers(self):
@@ -99,3 +101,11 @@ class Supervised(LightningModule):
             batch_size=len(batch.input),
             sync_dist=True,
         )
+
+
+def _mean(errors: Tensor, target: Tensor) -> Tensor:
+    """Mean of errors [b, c] over the entries whose target [b, c, *space] is not zero everywhere:
+    the others have no relative error, and `FieldErrors` leaves them out of the test figures too.
+    """
+    defined = (target != 0).flatten(2).any(dim=2)
+    return (errors * defined).sum() / defined.sum().clamp_min(1)
