@@ -83,7 +83,7 @@ def _check_file(path: Path, subject: str) -> tuple[list[Finding], list[str]]:
                 findings += _check_sample(columns, values, row, subject)
                 hashes.append(_input_hash(columns, values))
             return findings or [Finding("ok", subject, f"{len(rows)} samples")], hashes
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         return [Finding("failed", subject, str(error))], []
 
 
