@@ -1,7 +1,7 @@
 """Our FNO and neuraloperator's on the 16 x 16 Darcy pairs that its repository holds.
 
     python -m benchmarks.small_darcy darcy_train_16.pt darcy_test_16.pt
-        [--library-seeds N]   seeds of the library, 1 unless given: it takes most of the time
+        [--reference-seeds N]   seeds of the library, 1 unless given: it takes most of the time
         [--quick]             one seed, a tenth of the epochs
 
 Ours is `experiment=small_darcy` run as a user runs it with seeds 0, 1 and 2, validation on 100 of
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
-    parser.add_argument("--library-seeds", type=int, choices=(1, 2, 3), default=1)
+    parser.add_argument("--reference-seeds", type=int, choices=(1, 2, 3), default=1)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
@@ -54,7 +54,7 @@ def main() -> None:
     for seed in SEEDS[:1] if arguments.quick else SEEDS:
         rows.append({"model": "ours", "seed": seed, **ours(*files, seed, epochs[0])})
         print(rows[-1], file=sys.stderr, flush=True)
-        if seed < arguments.library_seeds:
+        if seed < arguments.reference_seeds:
             rows.append({"model": LIBRARY, "seed": seed, **theirs(*files, seed, epochs[1])})
             print(rows[-1], file=sys.stderr, flush=True)
     means = [mean(rows, name) for name in ("ours", LIBRARY)]

@@ -165,7 +165,7 @@ def _own_grid(source: Source, resolution: int | Sequence[int] | None) -> Source:
 
 
 def _facts(name: str, files: Mapping[str, Path], parts: Mapping[str, Source]) -> dict[str, Any]:
-    hashes = {role: _hash(path) for role, path in files.items()}
+    hashes = {role: file_sha256(path) for role, path in files.items()}
     return {
         "name": name,
         "path": ", ".join(str(path) for path in files.values()),
@@ -177,7 +177,3 @@ def _facts(name: str, files: Mapping[str, Path], parts: Mapping[str, Source]) ->
             **{f"{role} sha256": value for role, value in hashes.items()},
         },
     }
-
-
-def _hash(path: Path) -> str:
-    return file_sha256(path)

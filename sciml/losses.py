@@ -7,7 +7,7 @@ from torch.linalg import vector_norm
 from solvers.finite_difference import gradient
 from solvers.grid import Grid
 
-__all__ = ["RelativeH1", "RelativeL2"]
+__all__ = ["RelativeH1", "RelativeL2", "difference"]
 
 
 class RelativeL2(nn.Module):
@@ -23,7 +23,7 @@ class RelativeL2(nn.Module):
         self.floor = floor
 
     def forward(self, prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
-        error = vector_norm(_difference(prediction, target).flatten(2), dim=2)
+        error = vector_norm(difference(prediction, target).flatten(2), dim=2)
         return error / vector_norm(target.flatten(2), dim=2).clamp_min(self.floor)
 
 
@@ -41,7 +41,7 @@ class RelativeH1(nn.Module):
         self.floor = floor
 
     def forward(self, prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
-        error = _h1_norm(_difference(prediction, target), grid)
+        error = _h1_norm(difference(prediction, target), grid)
         return error / _h1_norm(target, grid).clamp_min(self.floor)
 
 
@@ -50,10 +50,11 @@ def _h1_norm(u: Tensor, grid: Grid) -> Tensor:
     return vector_norm(parts.flatten(2), dim=2)
 
 
-def _difference(prediction: Tensor, target: Tensor) -> Tensor:
-    if prediction.shape != target.shape:  # subtraction would broadcast in silence
+def difference(prediction: Tensor, target: Tensor) -> Tensor:
+    """prediction - target; unequal shapes are refused, they would broadcast to a wrong figure."""
+    if prediction.shape != target.shape:
         raise ValueError(
-            f"the prediction has shape {tuple(prediction.shape)}, the target "
-            f"{tuple(target.shape)}; both must be [batch, fields, *space]."
+            f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in "
+            "shape; both must be [b, c, *space]."
         )
     return prediction - target

@@ -80,7 +80,7 @@ def test_other_shapes_are_refused(loss):
     target = torch.randn(4, 1, 6, 6)
     for shape in [(4, 6, 6), (1, 1, 6, 6), (4, 1, 6, 1), (4, 2, 6, 6)]:
         with pytest.raises(
-            ValueError, match=r"the prediction has shape .* the target \(4, 1, 6, 6\)"
+            ValueError, match=r"prediction .* and target \(4, 1, 6, 6\) differ in shape"
         ):
             loss(torch.zeros(shape), target, Grid.box((6, 6)))
     assert (torch.zeros(4, 6, 6) - target).shape == (4, 4, 6, 6)  # the control: it would broadcast

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from datasets.schema import Field
+from sciml.losses import difference
 from solvers.finite_difference import gradient
 from solvers.grid import Grid
 
@@ -58,16 +59,6 @@ def vrmse(prediction: Tensor, target: Tensor, eps: float = WELL_EPS) -> Tensor:
 def max_error(prediction: Tensor, target: Tensor) -> Tensor:
     """max |prediction - target| over the grid points, in the units of the field."""
     return _diverged_is_infinite(difference(prediction, target).abs().flatten(2).amax(2))
-
-
-def difference(prediction: Tensor, target: Tensor) -> Tensor:
-    """prediction - target; unequal shapes are refused, they would broadcast to a wrong figure."""
-    if prediction.shape != target.shape:
-        raise ValueError(
-            f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in "
-            "shape; both must be [b, c, *space]."
-        )
-    return prediction - target
 
 
 def channel_names(fields: Sequence[Field], grid: Grid) -> tuple[str, ...]:
