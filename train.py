@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from datasets.command_line import COMPLAINTS, explain
+from datasets.hydra_guard import install
 from sciml.runtime.interruption import Interrupted
 from sciml.runtime.run_folder import RunFolder
 
@@ -46,6 +47,7 @@ def job(config: DictConfig) -> float:
             if isinstance(error, OSError) and error.strerror and error.filename is None:
                 error.filename = str(folder.path)  # writing to a full disk does not say where
             folder.write_failure(error)
+            report_failure(folder)
             raise
         return next(value for key, value in figures.items() if key.endswith("/relative_l2"))
     except Exception as error:
@@ -53,6 +55,18 @@ def job(config: DictConfig) -> float:
         if settings.mode == RunMode.MULTIRUN:
             print(f"job {settings.job.num} failed: {describe(error)}", file=sys.stderr)
         return math.nan
+
+
+def report_failure(folder: RunFolder) -> None:
+    """The report of a run that ended early, if it came as far as its data and model."""
+    if not (folder.path / "run.json").is_file():
+        return
+    from sciml.evaluation.report import write_report
+
+    try:
+        print(f"report  {write_report(folder.path)}", flush=True)
+    except (ValueError, OSError):  # a full disk, files that are damaged: the first error counts
+        log.exception("no report")
 
 
 def describe(error: BaseException) -> str:
@@ -67,6 +81,7 @@ def main() -> None:
     ConfigStore.__deepcopy__ = lambda store, memo: store  # Hydra copies it 90 times for --help
     logging.raiseExceptions = False  # a full disk ends the log, not the run's last words
     warnings.filterwarnings("ignore", module="lightning")
+    install()
     try:
         job()
         if failures:

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -37,7 +38,7 @@ def emit(
     threads: int | None = None,
 ) -> None:
     """Print rows and targets as tables, then the JSON line."""
-    about = environment()
+    about = environment("cpu")
     console = Console(width=120)
     if rows:
         console.print(_table(name, rows))
@@ -53,7 +54,7 @@ def emit(
     console.print(_table("targets", held))
     record = {
         "name": name,
-        "command": shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", f"benchmarks.{name}", *map(_named, sys.argv[1:])]),
         "device": about["machine"]["processor"],
         "cores": about["machine"]["cores"],
         "threads": threads or about["machine"]["threads"],
@@ -62,6 +63,11 @@ def emit(
         "targets": {what: vars(t) for what, t in targets.items()},
     }
     print(json.dumps(record))
+
+
+def _named(argument: str) -> str:
+    """A path from the root by its last part: where files lie is this machine's business."""
+    return Path(argument).name if argument.startswith("/") else argument
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:

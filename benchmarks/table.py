@@ -25,10 +25,12 @@ def main() -> None:
 
 
 def section(record: dict) -> str:
-    """One result as Markdown: the command, the machine, a line per target."""
+    """One result as Markdown: the command, the machine, what was measured, a line per target."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     lines = [
         f"`{record['command']}` on {record['device']}, {record['threads']} threads, {versions}:",
+        "",
+        *_rows(record["rows"]),
         "",
         "| figure | measured | bar | |",
         "|---|---:|---:|---|",
@@ -39,6 +41,19 @@ def section(record: dict) -> str:
         verdict = "reached" if target.reached else "**missed**"
         lines.append(f"| {what} | {target.value:.4g} | {sign} {target.bar:g} | {verdict} |")
     return "\n".join(lines) + "\n"
+
+
+def _rows(rows: list[dict]) -> list[str]:
+    numeric = [isinstance(value, int | float) for value in rows[-1].values()]
+    lines = [[*rows[0]], ["---:" if number else "---" for number in numeric]]
+    lines += [[_text(value) for value in row.values()] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float) and value >= 1000:
+        return f"{value:.0f}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
+
+from datasets.kinds import check_kinds
 
 ROOMS = ("datasets", "sciml", "solvers")
 FOREIGN = frozenset(
@@ -13,18 +15,18 @@ FOREIGN = frozenset(
 )
 
 
-def check_target(target: Any) -> None:
-    """Refuse every `_target_` but classes that a package of ours exports in `__all__`, and
-    `FOREIGN`.
+def check_target(target: Any) -> type:
+    """The class that a `_target_` names; refused are all but those that a package of ours exports
+    in `__all__`, and `FOREIGN`.
 
     Hydra calls whatever `_target_` names, so a configuration from elsewhere could start any
     program. The last dot must separate a package from a name in its `__all__`: a path through an
     imported module, such as `sciml.models.torch.load`, is not one.
     """
     if isinstance(target, str):
-        if target in FOREIGN:
-            return
         package, _, name = target.rpartition(".")
+        if target in FOREIGN:
+            return getattr(importlib.import_module(package), name)
         if package.split(".")[0] in ROOMS:
             try:
                 module = importlib.import_module(package)
@@ -32,7 +34,7 @@ def check_target(target: Any) -> None:
                 raise ValueError(f"_target_ {target!r}: there is no package {package}.") from error
             exported = getattr(module, "__all__", ())
             if name in exported and inspect.isclass(getattr(module, name)):
-                return
+                return getattr(module, name)
             raise ValueError(
                 f"_target_ {target!r} is not a class that {package} exports; it has "
                 f"{', '.join(exported) or 'none'}."
@@ -43,15 +45,16 @@ def check_target(target: Any) -> None:
     )
 
 
-def _targets(node: Any):
+def described(node: Any) -> Iterator[Mapping[str, Any]]:
+    """The mappings with a `_target_` in a configuration, at any depth."""
     if isinstance(node, Mapping):
         if "_target_" in node:
-            yield node["_target_"]
+            yield node
         for value in node.values():
-            yield from _targets(value)
+            yield from described(value)
     elif isinstance(node, Sequence) and not isinstance(node, str):
         for value in node:
-            yield from _targets(value)
+            yield from described(value)
 
 
 def instantiate(config: Any, /, **injected: Any) -> Any:
@@ -59,8 +62,8 @@ def instantiate(config: Any, /, **injected: Any) -> Any:
 
     `config` is a mapping with `_target_` (and `_partial_: true` for a factory), as in Hydra.
     Interpolations are resolved first, so what is checked is what is called. `injected` are
-    further arguments, passed on as they are. Wrong or missing arguments raise a ValueError that
-    names the target.
+    further arguments, passed on as they are. Wrong or missing arguments, and text where a number
+    belongs, raise a ValueError that names the target.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate as hydra_instantiate
@@ -69,8 +72,9 @@ def instantiate(config: Any, /, **injected: Any) -> Any:
         config = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     if not isinstance(config, Mapping) or "_target_" not in config:
         raise ValueError(f"expected a mapping with _target_, got {config!r}.")
-    for target in _targets(config):
-        check_target(target)
+    builders = [(mapping, check_target(mapping["_target_"])) for mapping in described(config)]
+    for mapping, builder in builders:
+        check_kinds(mapping["_target_"], builder, mapping)
     clash = sorted(injected.keys() & config.keys())
     if clash:
         raise ValueError(

@@ -3,7 +3,7 @@
 import argparse
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from datasets.conformance import FIELD_GROUPS, SPACING, problems
 from datasets.hdf5 import open_file
 from datasets.manifest import Manifest, Shard
+from datasets.quarantine import Stuck, apart
 from datasets.schema import SPLITS
 
 
@@ -32,7 +33,12 @@ def check(path: Path | str) -> list[Finding]:
     path = Path(path)
     if path.is_dir():
         return list(_check_folder(path))
-    findings, inputs = _check_file(path, path.name)
+    found: list[Finding | str] = []
+    try:
+        found += apart(_check_file, path, path.name)
+    except Stuck as error:
+        return [Finding("failed", path.name, str(error))]
+    findings, inputs = _sorted(found)
     return findings + list(_repetitions({path.name: inputs}))
 
 
@@ -57,7 +63,7 @@ def _check_folder(folder: Path) -> Iterator[Finding]:
         except ValueError as error:
             yield Finding("failed", shard.file, str(error))
             continue
-        findings, hashes = _check_file(path, shard.file)
+        findings, hashes = _sorted(_check_file(path, shard.file))
         inputs[shard.split] += hashes
         yield from findings
         yield from _against_manifest(path, shard, manifest)
@@ -69,22 +75,30 @@ def _check_folder(folder: Path) -> Iterator[Finding]:
     yield from _repetitions(inputs)
 
 
-def _check_file(path: Path, subject: str) -> tuple[list[Finding], list[str]]:
+def _check_file(path: Path, subject: str) -> Iterator[Finding | str]:
     """Findings about one file, and a hash of the input of each of its samples."""
     try:
         with open_file(path) as file:
-            findings = [Finding("failed", subject, problem) for problem in problems(file)]
-            if findings:
-                return findings, []
-            rows = range(int(file.attrs["n_trajectories"]))
-            columns, hashes = _columns(file), []
+            found = [Finding("failed", subject, problem) for problem in problems(file)]
+            yield from found
+            if found:
+                return
+            rows, columns = range(int(file.attrs["n_trajectories"])), _columns(file)
             for row in rows:
                 values = {c.name: c.data[row] if c.by_sample else c.data[()] for c in columns}
-                findings += _check_sample(columns, values, row, subject)
-                hashes.append(_input_hash(columns, values))
-            return findings or [Finding("ok", subject, f"{len(rows)} samples")], hashes
+                found += _check_sample(columns, values, row, subject)
+                yield _input_hash(columns, values)
+            yield from found or [Finding("ok", subject, f"{len(rows)} samples")]
     except (ValueError, OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        return [Finding("failed", subject, str(error))], []
+        yield Finding("failed", subject, str(error))
+
+
+def _sorted(found: Iterable[Finding | str]) -> tuple[list[Finding], list[str]]:
+    """Findings and hashes apart."""
+    parts: tuple[list[Finding], list[str]] = [], []
+    for item in found:
+        parts[isinstance(item, str)].append(item)
+    return parts
 
 
 class _Column(NamedTuple):

@@ -48,6 +48,8 @@ class Generated:
             "path": str(source.manifest.folder),
             "hash": header.hash,
             "splits": dict(header.counts),
+            "split": "by number",
+            "test_apart": True,
             "description": source.metadata.describe(),
             "provenance": {**source.metadata.provenance, "repeat": header.command},
         }
@@ -94,12 +96,14 @@ class Arrays:
         source = ArraySource(input, target, ndim=ndim, boundary=boundary, points=points)
         _read_once(source)
         self._parts = split_source(source, dict(split), seed=seed)
+        self._split = f"{', '.join(f'{name} {size}' for name, size in split.items())}; seed {seed}"
 
     def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source:
         return _own_grid(self._parts[split], resolution)
 
     def facts(self) -> dict[str, Any]:
-        return _facts("arrays", self._files, self._parts)
+        facts = _facts("arrays", self._files, self._parts)
+        return {**facts, "split": self._split, "test_apart": False}
 
 
 class NeuralopPairs:
@@ -124,6 +128,7 @@ class NeuralopPairs:
         options = {"ndim": ndim, "boundary": boundary, "points": points}
         source = NeuralopSource(train, **options)
         sizes = {"train": len(source) - num_valid, "valid": num_valid}
+        self._split = f"valid {num_valid}; seed {seed}"
         self._parts: dict[str, Source] = {
             **split_source(source, sizes, seed=seed),
             "test": NeuralopSource(test, **options),
@@ -135,7 +140,8 @@ class NeuralopPairs:
         return _own_grid(self._parts[split], resolution)
 
     def facts(self) -> dict[str, Any]:
-        return _facts("neuraloperator pairs", self._files, self._parts)
+        facts = _facts("neuraloperator pairs", self._files, self._parts)
+        return {**facts, "split": self._split, "test_apart": True}
 
 
 def _same(a: int | Sequence[int], b: int | Sequence[int]) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 
 from datasets.command_line import COMPLAINTS, explain
+from datasets.hydra_guard import install
 
 # Everything heavy is imported by the functions that need it: `--help` and a mistyped option
 # answer at once.
@@ -171,11 +172,15 @@ def _counts(config: "DictConfig") -> dict[str, int]:
 def command() -> None:
     """`main`, with Hydra's complaints about the command line in one line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here as they are
+    install()
     try:
         main()
     except COMPLAINTS as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(2)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -68,11 +68,6 @@ class Normalizer(nn.Module):
         self.register_buffer("std", torch.where(std > rounding, std, 1.0))
 
     @classmethod
-    def identity(cls, num_channels: int) -> "Normalizer":
-        """Changes nothing: the state before a fit, or before a checkpoint is loaded."""
-        return cls(torch.zeros(num_channels).double(), torch.ones(num_channels).double())
-
-    @classmethod
     def from_moments(cls, moments: Moments) -> "Normalizer":
         return cls(moments.mean, moments.std)
 

@@ -105,8 +105,10 @@ class DataSet(Protocol):
     """Training, validation and test samples of one problem: what `data=...` builds.
 
     `source` gives a split ("train", "valid" or "test"), of the test split also on another grid
-    where that is possible (ValueError where it is not). `facts` is for the report: name, path,
-    hash, splits, description and provenance as plain values.
+    where that is possible (ValueError where it is not). `facts` is for the report, as plain
+    values: name, path, hash (of the numbers), splits (samples by split), split (how they were
+    divided), test_apart (whether no division lets a test sample be one for training), description
+    and provenance.
     """
 
     def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source: ...

@@ -1,13 +1,11 @@
 """Relative losses, one number per sample and field: loss(prediction, target, grid) -> [b, c]."""
 
-import torch
 from torch import Tensor, nn
-from torch.linalg import vector_norm
 
-from solvers.finite_difference import gradient
+from sciml.norms import difference, h1_norm, l2_norm
 from solvers.grid import Grid
 
-__all__ = ["RelativeH1", "RelativeL2", "difference"]
+__all__ = ["RelativeH1", "RelativeL2"]
 
 
 class RelativeL2(nn.Module):
@@ -23,17 +21,13 @@ class RelativeL2(nn.Module):
         self.floor = floor
 
     def forward(self, prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
-        error = vector_norm(difference(prediction, target).flatten(2), dim=2)
-        return error / vector_norm(target.flatten(2), dim=2).clamp_min(self.floor)
+        return l2_norm(difference(prediction, target)) / l2_norm(target).clamp_min(self.floor)
 
 
 class RelativeH1(nn.Module):
-    """||prediction - target|| / ||target|| in H1, per sample and field: ||u||^2 + ||grad u||^2
-    under the root.
+    """||prediction - target|| / ||target|| in H1, per sample and field: `norms.h1_norm`.
 
-    The gradient is that of `solvers.finite_difference`, one-sided at walls: wrapping around a
-    wall, as in libraries that take every domain for periodic, adds a jump that is not there. It
-    needs training data without noise on the scale of the grid.
+    It needs training data without noise on the scale of the grid.
     """
 
     def __init__(self, floor: float = 1e-12):
@@ -41,20 +35,5 @@ class RelativeH1(nn.Module):
         self.floor = floor
 
     def forward(self, prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
-        error = _h1_norm(difference(prediction, target), grid)
-        return error / _h1_norm(target, grid).clamp_min(self.floor)
-
-
-def _h1_norm(u: Tensor, grid: Grid) -> Tensor:
-    parts = torch.cat((u.unsqueeze(2), gradient(u, grid)), dim=2)
-    return vector_norm(parts.flatten(2), dim=2)
-
-
-def difference(prediction: Tensor, target: Tensor) -> Tensor:
-    """prediction - target; unequal shapes are refused, they would broadcast to a wrong figure."""
-    if prediction.shape != target.shape:
-        raise ValueError(
-            f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in "
-            "shape; both must be [b, c, *space]."
-        )
-    return prediction - target
+        error = h1_norm(difference(prediction, target), grid)
+        return error / h1_norm(target, grid).clamp_min(self.floor)

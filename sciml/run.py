@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Trainer, seed_everything
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning import seed_everything
 from omegaconf import DictConfig, ListConfig
 
 from datasets.build import instantiate
@@ -22,19 +19,17 @@ from datasets.schema import SPLITS, DataSet, Source
 from sciml.evaluation.evaluate import evaluate
 from sciml.evaluation.report import write_report
 from sciml.evaluation.result import Evaluation
-from sciml.runtime.checkpoint_io import AtomicCheckpointIO, load_checkpoint
-from sciml.runtime.checkpoints import Checkpoints
-from sciml.runtime.finite_guard import FiniteGuard
-from sciml.runtime.progress import progress
-from sciml.runtime.random_state import RandomState
-from sciml.runtime.run_folder import RunFolder, environment, peak_memory_mb
-from sciml.runtime.signals import SignalWatch
+from sciml.runtime.checkpoint_io import load_checkpoint
+from sciml.runtime.fit import device, fit
+from sciml.runtime.history import take_curves
+from sciml.runtime.origin import origin, require_same_run, require_unseen_test
+from sciml.runtime.peak_memory import PeakMemory
+from sciml.runtime.run_folder import RunFolder, environment
 from sciml.tasks import Supervised
 from sciml.tasks.weights import load_weights, require_fit
 
-MONITOR = "val/relative_l2"
 LEAST = {"seed": 0, "batch_size": 1, "num_workers": 0, "threads": 1, "checkpoint_every": 1}
-LOG_EVERY = 10  # steps between two lines of metrics.csv
+THREADS = torch.get_num_threads()  # of a run that does not say
 
 
 def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
@@ -45,32 +40,29 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
     is read once, at the end. Raises ValueError for what the user can mend and `Interrupted` after
     a signal.
     """
-    clock = {"start": time.monotonic()}
+    clock, memory = {"start": time.monotonic()}, PeakMemory()
+    started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     _require_whole_numbers(config)
     _log_to_file_only("lightning.pytorch", "lightning.fabric", "lightning")
-    started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads if config.threads is not None else THREADS)
     seed_everything(config.seed, verbose=False)
-    continued = None if config.ckpt_path is None else load_checkpoint(config.ckpt_path)
-    if config.fit and continued is not None and "optimizer_states" not in continued:
-        raise ValueError(
-            f"{config.ckpt_path}: holds weights alone, a training cannot go on from it; fit=false "
-            "evaluates it."
-        )
-    if not config.fit and continued is None:
-        raise ValueError("fit=false evaluates a trained model: give its ckpt_path=... as well.")
+    where, checkpoint = device(config), _checkpoint(config)
 
     dataset = instantiate(config.data)
     data = DataModule(
         dataset, batch_size=config.batch_size, seed=config.seed, num_workers=config.num_workers
     )
-    task = _task(config, data)
-    if continued is not None:
-        require_fit(task, continued, config.ckpt_path)
+    task, facts = _task(config, data), dataset.facts()
+    settings = origin(config, facts)
+    if checkpoint is not None:
+        require_fit(task, checkpoint, config.ckpt_path)
+        if config.fit:
+            require_same_run(settings, checkpoint, config.ckpt_path)
+            take_curves(Path(config.ckpt_path).absolute(), checkpoint["global_step"], folder.path)
+        else:
+            require_unseen_test(facts, checkpoint, config.ckpt_path)
     sources = _test_sources(config, dataset)
     clock["data"] = time.monotonic()
-    facts = dataset.facts()
     parameters = sum(p.numel() for p in task.model.parameters())
     counts = ", ".join(f"{facts['splits'][split]} {split}" for split in SPLITS)
     print(f"data    {facts['description']}; {counts}; {facts['path']}")
@@ -79,37 +71,51 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
         "name": config.name,
         "started": started,
         "seed": config.seed,
-        **environment(),
+        **environment(where),
         "data": facts,
         "model": {"name": type(task.model).__name__, "parameters": parameters},
+        "checkpoint": config.ckpt_path,
     }
-    folder.write_json("run.json", about)
-
-    figures: dict[str, Any] = {"status": "completed"}
+    figures: dict[str, Any] = {"status": "completed", "parameters": parameters}
+    earlier = 0.0
     if config.fit:
-        best = _fit(config, task, data, folder.path)
-        figures["best_epoch"] = best.epoch + 1
-        load_weights(task, load_checkpoint(best.best))
-        about["checkpoint"] = str(best.best)
-    else:
-        load_weights(task, continued)
-        about["checkpoint"] = config.ckpt_path
+        about["continued_from"] = about.pop("checkpoint")
+        folder.write_json("run.json", about)
+        fitted = fit(config, task, data, folder.path, settings)
+        checkpoint, about["checkpoint"] = load_checkpoint(fitted.best), str(fitted.best)
+        figures["best_epoch"], earlier = fitted.epoch + 1, fitted.earlier_seconds
+    load_weights(task, checkpoint)
     folder.write_json("run.json", about)
     clock["train"] = time.monotonic()
 
-    figures |= _evaluate(config, task, sources, folder.path)
+    figures |= _evaluate(config, task.to(where), sources, folder.path)
     clock["end"] = time.monotonic()
     figures |= {
-        "parameters": parameters,
         "data_s": clock["data"] - clock["start"],
-        "train_s": clock["train"] - clock["data"],
+        "train_s": earlier + clock["train"] - clock["data"],
+        "train_before_s": earlier,
         "evaluate_s": clock["end"] - clock["train"],
         "wall_s": clock["end"] - clock["start"],
-        "peak_rss_mb": peak_memory_mb(),
+        "peak_rss_mb": memory.megabytes(),
     }
     folder.write_json("metrics.json", figures)
     print(f"report  {write_report(folder.path)}")
     return figures
+
+
+def _checkpoint(config: DictConfig) -> dict[str, Any] | None:
+    """What `ckpt_path` holds, and has to hold for what is asked for."""
+    if config.ckpt_path is None:
+        if not config.fit:
+            raise ValueError("fit=false evaluates a trained model: give its ckpt_path=... as well.")
+        return None
+    checkpoint = load_checkpoint(config.ckpt_path)
+    if config.fit and "optimizer_states" not in checkpoint:
+        raise ValueError(
+            f"{config.ckpt_path}: holds weights alone, a training cannot go on from it; fit=false "
+            "evaluates it."
+        )
+    return checkpoint
 
 
 def _require_whole_numbers(config: DictConfig) -> None:
@@ -149,47 +155,6 @@ def _task(config: DictConfig, data: DataModule) -> Supervised:
         input_normalizer=input_normalizer,
         target_normalizer=target_normalizer,
     )
-
-
-def _fit(config: DictConfig, task: Supervised, data: DataModule, folder: Path) -> Checkpoints:
-    checkpoints = Checkpoints(folder / "checkpoints", MONITOR, config.checkpoint_every)
-    if config.ckpt_path is not None:
-        checkpoints.take_along(Path(config.ckpt_path))
-    watch = SignalWatch(checkpoints.last)
-    shown = progress()
-    try:
-        trainer: Trainer = instantiate(
-            config.trainer,
-            default_root_dir=str(folder),
-            logger=[
-                CSVLogger(str(folder), name="", version=""),
-                TensorBoardLogger(str(folder), name="", version="tensorboard"),
-            ],
-            callbacks=[
-                shown,
-                LearningRateMonitor("step"),
-                FiniteGuard(),
-                RandomState(),
-                checkpoints,
-                watch,
-            ],
-            plugins=[AtomicCheckpointIO()],
-            enable_checkpointing=False,
-            enable_progress_bar=isinstance(shown, ProgressBar),
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=LOG_EVERY,
-        )
-        with watch:
-            trainer.fit(task, data, ckpt_path=config.ckpt_path, weights_only=True)
-    except MisconfigurationException as error:
-        raise ValueError(f"trainer: {error}") from error
-    if not checkpoints.best.is_file():
-        raise ValueError(
-            f"{MONITOR} was never finite, or validation never ran, so no weights could be chosen; "
-            f"{checkpoints.last} holds the last ones."
-        )
-    return checkpoints
 
 
 def _test_sources(config: DictConfig, dataset: DataSet) -> dict[str, Source]:

@@ -29,7 +29,7 @@ lightning.pytorch.callbacks.LambdaCallback lightning.LightningModule.load_from_c
 logging.config.dictConfig sciml.models.torch.load sciml.models.fno.torch.load sciml.models.fno.FNO
 sciml.models.neuralop.importlib.import_module sciml.run.run sciml.run.torch.load
 sciml.runtime.run_folder.subprocess.run sciml.runtime.checkpoint_io.torch.load
-sciml.evaluation.write_report sciml.losses.gradient sciml.losses.torch.load
+sciml.evaluation.write_report sciml.losses.l2_norm sciml.losses.torch.load
 sciml.tasks.OneCycle.__init__ datasets.build.importlib.import_module datasets.build.instantiate
 datasets.store.shutil.rmtree datasets.store.commit datasets.generate.generate
 datasets.import_module datasets.dataset.hashlib.new datasets.loader.torch.load
@@ -191,6 +191,13 @@ def test_foreign_names_exist_and_are_classes():
 def test_what_describes_no_object_is_refused(config):
     with pytest.raises(ValueError, match="expected a mapping with _target_"):
         instantiate(config)
+
+
+def test_what_the_program_sets_cannot_be_configured():
+    with pytest.raises(ValueError, match="sciml.models.FNO: in_channels, ndim cannot be conf"):
+        instantiate(
+            {"_target_": "sciml.models.FNO", "ndim": 2, "in_channels": 1}, in_channels=1, ndim=2
+        )
 
 
 def test_wrong_arguments_name_the_target():

@@ -16,6 +16,12 @@ from solvers.grid import Grid
 from tests.tiny_recipe import TinyRecipe, make_tiny
 
 
+@pytest.fixture(autouse=True)
+def together(monkeypatch):
+    """In this process, without the second that a new one takes: see test_quarantine for that."""
+    monkeypatch.setattr("datasets.check.apart", lambda work, *arguments: work(*arguments))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return make_tiny(tmp_path_factory.mktemp("check"))

@@ -27,8 +27,6 @@ from tests.helpers import (
     train,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
-
 
 def refused(outcome: Outcome, *expected: str) -> str:
     """The one line on stderr, which holds all that is expected."""
@@ -115,6 +113,9 @@ def test_a_mistyped_command_is_explained(folder, capsys, overrides, expected):
         (["data.split.train=0.9"], ["sum to 1.100"]),
         (["model._target_=os.system"], ["'os.system' is not allowed"]),
         (["trainer.limit_train_batches=1.5"], ["trainer: ", "limit_train_batches"]),
+        (["optimizer.lr=abc"], ["torch.optim.AdamW: lr=abc must be a number"]),
+        (["trainer.max_epochs=abc"], ["lightning.Trainer: max_epochs=abc must be a whole number"]),
+        (["model.width=abc"], ["sciml.models.FNO: width=abc must be a whole number"]),
     ],
     ids=lambda value: value[0] if "=" in value[0] else "",
 )
@@ -300,6 +301,34 @@ def test_a_second_ctrl_c_stops_at_once(folder, capsys, arrays, monkeypatch):
     outcome = main(*arrays, *TINY, capsys=capsys)
     assert (outcome.code, outcome.err) == (130, "interrupted by SIGINT; nothing was saved\n")
     assert json.loads((the_run(folder) / "metrics.json").read_text())["status"] == "interrupted"
+
+
+def test_a_signal_during_validation_stops_after_it(folder, capsys, arrays, monkeypatch):
+    original = Supervised.validation_step
+
+    def validation_step(task, batch, index):
+        if task.current_epoch == 0:
+            signal.raise_signal(signal.SIGTERM)
+        return original(task, batch, index)
+
+    monkeypatch.setattr(Supervised, "validation_step", validation_step)
+    outcome = main(*arrays, *TINY, capsys=capsys)
+    last = the_run(folder) / "checkpoints" / "last.ckpt"
+    assert outcome.code == 143
+    assert (
+        outcome.err == f"interrupted by SIGTERM; the same command with ckpt_path={last} goes on\n"
+    )
+    monkeypatch.setattr(Supervised, "validation_step", original)
+    assert load_checkpoint(last)["global_step"] == 4
+    assert main(*arrays, *TINY, f"ckpt_path={last}", "hydra.run.dir=b", capsys=capsys).code == 0
+
+
+def test_a_run_that_ends_early_has_a_report(folder, capsys, arrays, monkeypatch):
+    signal_at(monkeypatch, signal.SIGTERM, step=6)
+    outcome = main(*arrays, *TINY, capsys=capsys)
+    assert f"report  {the_run(folder)}/report.html" in outcome.out
+    page = (the_run(folder) / "report.html").read_text()
+    assert "interrupted by SIGTERM" in page and "elative L2 error by epoch." in page
 
 
 def test_signal_handlers_are_put_back(folder, capsys, arrays, monkeypatch, no_report):

@@ -8,7 +8,7 @@ import torch
 from lightning import Trainer
 from omegaconf import OmegaConf
 
-from datasets.build import _targets, check_target, instantiate
+from datasets.build import check_target, described, instantiate
 from solvers.grid import Grid
 from tests.helpers import ROOT, TINY, compose
 
@@ -115,7 +115,7 @@ def test_every_choice_composes_to_allowed_targets(choice, arrays):
     missing = {"data=arrays": paths, "data=neuralop_pt": ["data.train=a.pt", "data.test=b.pt"]}
     overrides = [f"+{choice}" if group == "pde" else choice, *missing.get(choice, ())]
     composed = OmegaConf.to_container(compose(overrides), resolve=True)
-    targets = list(_targets(composed))
+    targets = [mapping["_target_"] for mapping in described(composed)]
     assert len(targets) >= 6
     for target in targets:
         check_target(target)

@@ -85,7 +85,9 @@ def test_a_constant_channel_gets_deviation_one():
 
 def test_it_is_saved_with_the_model():
     fitted = Normalizer.from_moments(Moments.of(fields(offset=3.0)))
-    model = torch.nn.Sequential(Normalizer.identity(2), torch.nn.Identity())
+    model = torch.nn.Sequential(
+        Normalizer(torch.zeros(2).double(), torch.ones(2).double()), torch.nn.Identity()
+    )
     u = fields()
     assert torch.equal(model(u), u)
     state = torch.nn.Sequential(fitted).state_dict()
@@ -156,7 +158,7 @@ def test_wrong_arguments_are_refused():
         with pytest.raises(ValueError, match="must be finite, std >= 0"):
             Normalizer(torch.tensor([mean]), torch.tensor([std]))
     with pytest.raises(ValueError, match=r"expected \[b, 2, \*space\], got \(3, 1, 4\)"):
-        Normalizer.identity(2)(torch.zeros(3, 1, 4))
+        Normalizer(torch.zeros(2), torch.ones(2))(torch.zeros(3, 1, 4))
 
 
 def test_an_empty_source_has_no_statistics():

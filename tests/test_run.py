@@ -2,6 +2,7 @@
 
 import csv
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,14 @@ from datasets import ArraySource
 from datasets.build import instantiate
 from sciml import run as program
 from sciml.evaluation.result import Evaluation
+from sciml.evaluation.run_folder import read_run
 from sciml.run import run
 from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.runtime.finite_guard import NonFiniteError
+from sciml.runtime.peak_memory import PeakMemory
 from sciml.runtime.run_folder import RunFolder
 from tests.helpers import TINY, compose, save_pairs, smooth_pairs
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 FILES = (
     *("config.yaml", "overrides.json", "run.json", "metrics.json", "metrics.csv"),
     *("evaluation.npz", "report.html", "tensorboard/hparams.yaml"),
@@ -216,8 +218,9 @@ def test_the_test_rows_are_read_after_training_and_the_statistics_from_training_
         return call
 
     monkeypatch.setattr(ArraySource, "__getitems__", spy)
-    for stage in ("task", "fit", "evaluate"):
-        monkeypatch.setattr(program, f"_{stage}", entering(stage, getattr(program, f"_{stage}")))
+    for name in ("_task", "fit", "_evaluate"):
+        stage = name.removeprefix("_")
+        monkeypatch.setattr(program, name, entering(stage, getattr(program, name)))
     finish(tmp_path / "run", *arrays)
     assert stages["task"] == set(parts["train"])
     assert stages["fit"] == {*parts["train"], *parts["valid"]}
@@ -245,7 +248,7 @@ def test_other_validation_and_test_rows_leave_the_statistics(parts, tmp_path, ar
 def test_further_grids_that_cannot_be_had_are_refused_before_training(
     arrays, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(program, "_fit", lambda *_: pytest.fail("training has begun"))
+    monkeypatch.setattr(program, "fit", lambda *_: pytest.fail("training has begun"))
     for resolution in ("24", "[12,24]", "[[12,24]]"):
         with pytest.raises(
             ValueError, match=r"resolution=.*24.*: the files hold the grid \(12, 12\) alone"
@@ -263,6 +266,27 @@ def test_evaluation_on_the_asked_grid_alone(complete, arrays, tmp_path, no_repor
     figures = finish(tmp_path / "run", *arrays, "fit=false", f"ckpt_path={best}", "resolution=12")
     assert figures["test@12x12/relative_l2"] == complete[1]["test/relative_l2"]
     assert "test/relative_l2" not in figures
+
+
+@pytest.mark.parametrize("resolution", ["12.5", "[12,2]", "abc", "[[12,0]]", "true"])
+def test_a_resolution_that_is_no_number_of_points_is_refused(arrays, tmp_path, resolution):
+    with pytest.raises(ValueError, match=r"resolution=.*: give whole numbers of points"):
+        finish(tmp_path / "run", *arrays, f"resolution={resolution}")
+
+
+def test_a_grid_without_an_inner_point_is_refused(tmp_path):
+    overrides = save_pairs(tmp_path / "data", *smooth_pairs(20, (12, 2)))
+    with pytest.raises(ValueError, match="the grid 12x2 is too small: errors need 3 points"):
+        finish(tmp_path / "run", *overrides, "model.modes=1")
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_other_precisions_train_and_evaluate(arrays, tmp_path, no_report, complete, precision):
+    figures = finish(tmp_path / "run", *arrays, f"trainer.precision={precision}")
+    assert figures["test/relative_l2"] == pytest.approx(complete[1]["test/relative_l2"], rel=0.05)
+    double = precision == "64-true"
+    kind = torch.float64 if double else torch.float32
+    assert weights(tmp_path / "run")["model.lifting.0.weight"].dtype == kind
 
 
 def test_evaluation_without_a_checkpoint_is_refused(arrays, tmp_path):
@@ -300,7 +324,7 @@ def test_a_run_stops_before_its_weights_are_nan(arrays, tmp_path, no_report, mon
 
 def test_without_the_guard_the_weights_become_nan(arrays, tmp_path, no_report, monkeypatch):
     watched = Watched(monkeypatch)
-    monkeypatch.setattr(program, "FiniteGuard", Callback)
+    monkeypatch.setattr("sciml.runtime.fit.FiniteGuard", Callback)
     with pytest.raises(ValueError, match="val/relative_l2 was never finite"):
         finish(tmp_path / "run", *arrays, *DIVERGES)
     assert not watched.finite()
@@ -342,13 +366,13 @@ def test_a_run_continued_without_its_best_checkpoint_finds_one_of_its_own(
     torch.save(state, lone)
     figures = finish(tmp_path / "run", *arrays, *CONSTANT, f"ckpt_path={lone}")
     assert figures["best_epoch"] == 2
+    assert not (tmp_path / "run" / "earlier.csv").exists()  # nor are there curves beside it
 
 
 @pytest.mark.parametrize(
     "changed",
     [
         "trainer.max_epochs=3",
-        "batch_size=4",
         "trainer.max_steps=5",
         "trainer.limit_train_batches=2",
     ],
@@ -361,12 +385,157 @@ def test_a_schedule_is_not_stretched(complete, arrays, tmp_path, changed):
         finish(tmp_path / "run", *arrays, f"ckpt_path={last}", changed)
 
 
+@pytest.mark.parametrize(
+    "changed, expected",
+    [
+        ("seed=1", "seed was 0, is 1"),
+        ("batch_size=4", "batch_size was 8, is 4"),
+        ("optimizer.lr=1e-5", "optimizer.lr was 0.004, is 1e-05"),
+        ("task.loss._target_=sciml.losses.RelativeH1", r"task.loss._target_ was sciml\S*L2, is"),
+        ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches was 1, is 2"),
+        ("data.seed=1", r"data.split was train 0.8, .*; seed 0, is train 0.8, .*; seed 1"),
+        ("+task.loss.floor=1e-6", "task.loss.floor was not set, is 1e-06"),
+    ],
+)
+def test_a_run_does_not_go_on_as_another(complete, arrays, tmp_path, changed, expected):
+    last = complete[0] / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match=f"{last}: a run goes on with .*, but {expected}"):
+        finish(tmp_path / "run", *arrays, f"ckpt_path={last}", changed)
+
+
+def test_a_run_does_not_go_on_with_other_data(complete, tmp_path):
+    last = complete[0] / "checkpoints" / "last.ckpt"
+    other = save_pairs(tmp_path / "data", *smooth_pairs(seed=1))
+    with pytest.raises(ValueError, match=r"but data.hash was \w+, is \w+\."):
+        finish(tmp_path / "run", *other, f"ckpt_path={last}")
+    state = load_checkpoint(last)
+    del state["origin"]
+    torch.save(state, tmp_path / "anonymous.ckpt")
+    with pytest.raises(ValueError, match="anonymous.ckpt: does not say what it was trained with"):
+        finish(tmp_path / "run2", *other, f"ckpt_path={tmp_path / 'anonymous.ckpt'}")
+
+
+def test_data_that_moved_are_the_same_data(complete, arrays, tmp_path, no_report):
+    a, u = (np.load(line.partition("=")[2]) for line in arrays[1:])
+    moved = save_pairs(tmp_path / "moved", a, u)
+    last = complete[0] / "checkpoints" / "last.ckpt"
+    figures = finish(tmp_path / "run", *moved, f"ckpt_path={last}")
+    assert figures["test/relative_l2"] == complete[1]["test/relative_l2"]
+
+
+def test_rows_that_were_trained_on_are_not_tested(complete, arrays, tmp_path, no_report):
+    """Another seed of the split makes training rows test rows; other data are no such case."""
+    alone = ("fit=false", f"ckpt_path={complete[0] / 'checkpoints' / 'best.ckpt'}")
+    for changed in ("data.seed=1", "data.split={train: 0.5, valid: 0.1, test: 0.4}"):
+        with pytest.raises(ValueError, match="test samples may be among those it has learnt"):
+            finish(tmp_path / changed[:9], *arrays, *alone, changed)
+    other = save_pairs(tmp_path / "data", *smooth_pairs(seed=1))
+    figures = finish(tmp_path / "run", *other, *alone, "data.seed=1")
+    assert figures["test/samples"] == 4
+
+
+def test_weights_alone_can_be_tested_and_not_continued(complete, arrays, tmp_path, no_report):
+    state = load_checkpoint(complete[0] / "checkpoints" / "best.ckpt")
+    lone = tmp_path / "weights.ckpt"
+    torch.save({"state_dict": state["state_dict"]}, lone)
+    with pytest.raises(ValueError, match="weights.ckpt: holds weights alone, .* fit=false"):
+        finish(tmp_path / "run", *arrays, f"ckpt_path={lone}")
+    figures = finish(tmp_path / "tested", *arrays, f"ckpt_path={lone}", "fit=false")
+    assert figures["test/relative_l2"] == complete[1]["test/relative_l2"]
+
+
 def test_a_finished_run_goes_on_for_no_step(complete, arrays, tmp_path, no_report):
     last = complete[0] / "checkpoints" / "last.ckpt"
     figures = finish(tmp_path / "run", *arrays, f"ckpt_path={last}")
     assert equal(weights(tmp_path / "run"), weights(complete[0]))
     assert figures["test/relative_l2"] == complete[1]["test/relative_l2"]
     assert figures["best_epoch"] == complete[1]["best_epoch"]
+
+
+def test_a_continued_run_has_the_curves_and_the_time_of_both_parts(arrays, tmp_path, no_report):
+    steady = (*arrays, *CONSTANT)
+    first = finish(tmp_path / "first", *steady, "trainer.max_epochs=2")
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    second = finish(tmp_path / "second", *steady, "trainer.max_epochs=3", f"ckpt_path={last}")
+    last = tmp_path / "second" / "checkpoints" / "last.ckpt"
+    finish(tmp_path / "third", *steady, "trainer.max_epochs=4", f"ckpt_path={last}")
+    whole = finish(tmp_path / "whole", *steady, "trainer.max_epochs=4")
+    found, expected = (read_run(tmp_path / name).curves for name in ("third", "whole"))
+    for quantity, splits in expected.items():
+        for split, (epochs, values) in splits.items():
+            assert found[quantity][split][0].tolist() == epochs.tolist() == [1, 2, 3, 4]
+            assert found[quantity][split][1].tolist() == values.tolist()
+    assert first["train_before_s"] == whole["train_before_s"] == 0
+    assert 0 < second["train_before_s"] <= first["train_s"] + 1e-3
+    assert second["train_s"] > second["train_before_s"]
+    about = json.loads((tmp_path / "second" / "run.json").read_text())
+    assert about["continued_from"] == str(tmp_path / "first" / "checkpoints" / "last.ckpt")
+
+
+def test_evaluation_is_where_training_is(complete, arrays, tmp_path, no_report, monkeypatch):
+    """There is no other device here: the task is asked to move where the trainer would."""
+    moved = []
+    monkeypatch.setattr(program, "device", lambda config: "meta-device")
+    monkeypatch.setattr(program.Supervised, "to", lambda task, where: moved.append(where) or task)
+    best = complete[0] / "checkpoints" / "best.ckpt"
+    finish(tmp_path / "run", *arrays, "fit=false", f"ckpt_path={best}")
+    assert moved == ["meta-device"]
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert about["machine"]["device"] == "meta-device"
+
+
+def test_the_threads_of_one_run_are_not_those_of_the_next(arrays, tmp_path, no_report, monkeypatch):
+    monkeypatch.setattr(program, "THREADS", 1)
+    seen = []
+    monkeypatch.setattr(program, "fit", lambda *_: seen.append(torch.get_num_threads()) or 1 / 0)
+    for name, threads in (("two", "2"), ("unsaid", "null")):
+        with pytest.raises(ZeroDivisionError):
+            finish(tmp_path / name, *arrays, f"threads={threads}")
+    assert seen == [2, 1]
+
+
+def test_memory_is_that_of_this_run(arrays, tmp_path, no_report):
+    """A block that was freed before the run began does not count."""
+    before = PeakMemory()
+    block = np.ones(100_000_000)
+    peak = before.megabytes()
+    assert peak > 750  # of the 800; the kernel counts in steps
+    del block
+    figures = finish(tmp_path / "run", *arrays, "trainer.max_epochs=1")
+    assert figures["peak_rss_mb"] < peak - 100 or before.since_start
+
+
+def test_figures_stay_when_the_report_fails(arrays, tmp_path, monkeypatch):
+    def broken(folder):
+        raise OSError("no space")
+
+    monkeypatch.setattr(program, "write_report", broken)
+    folder, config = RunFolder(tmp_path / "run"), compose([*TINY, *arrays, "trainer.max_epochs=1"])
+    with pytest.raises(OSError, match="no space") as failure:
+        run(config, folder)
+    before = (folder.path / "metrics.json").read_bytes()
+    assert json.loads(before)["test/relative_l2"] > 0
+    folder.write_failure(failure.value)
+    assert (folder.path / "metrics.json").read_bytes() == before
+
+
+def test_of_many_at_once_one_gets_the_folder(tmp_path):
+    start, won, lost = threading.Barrier(8), [], []
+
+    def claim():
+        start.wait()
+        try:
+            won.append(RunFolder(tmp_path / "run"))
+        except ValueError as error:
+            lost.append(str(error))
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1 and len(lost) == 7
+    assert all("is in use by another run" in line for line in lost)
 
 
 def test_a_used_folder_is_refused(complete):

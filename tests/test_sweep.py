@@ -8,7 +8,6 @@ import pytest
 
 from tests.helpers import TINY, Outcome, main, save_pairs, smooth_pairs, train
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 SWEEP = "hydra.sweep.dir=sweep"
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from datasets import Arrays, DataModule
 from datasets.normalize import Normalizer
-from datasets.schema import Field, Metadata
+from datasets.schema import Batch, Field, Metadata
 from sciml.losses import RelativeL2
 from sciml.tasks import Constant, Cosine, OneCycle, Supervised
 from sciml.tasks.schedule import total_steps
@@ -118,6 +118,25 @@ def test_it_learns_a_linear_map_in_units(pairs):
     torch.testing.assert_close(module(test.input), 5 * test.input + 2, rtol=2e-3, atol=2e-3)
 
 
+def test_targets_that_are_zero_everywhere_are_left_out_of_the_mean():
+    """They have no relative error; with them the loss would be that of the floor, 1e12."""
+    logged = {}
+    module = task()
+    module.log = lambda name, value, **options: logged.update({name: value})
+    a, u = torch.randn(3, 1, 4, 5), torch.randn(3, 2, 4, 5)
+    u[1, 0] = 0
+    batch = Batch(a, u, torch.empty(3, 0), torch.empty(2, 4, 5))
+    errors = RelativeL2()(module(a), u, META.grid)
+    defined = torch.tensor([[True, True], [False, True], [True, True]])
+    expected = errors[defined].mean()
+    torch.testing.assert_close(module.training_step(batch, 0), expected)
+    module.validation_step(batch, 0)
+    torch.testing.assert_close(logged["val/relative_l2"], expected)
+    assert errors.mean() > 1e6 * expected
+    loss = module.training_step(batch._replace(target=torch.zeros_like(u)), 0)
+    assert loss == 0  # nothing is left: no NaN
+
+
 def test_another_resolution_gets_its_own_grid():
     module = task()
     assert module._grid(SimpleNamespace(target=torch.zeros(2, 2, 8, 10))).shape == (8, 10)
@@ -128,6 +147,8 @@ def test_another_resolution_gets_its_own_grid():
     [
         ({}, 30),
         ({"max_steps": 7}, 7),
+        ({"max_steps": 100}, 30),
+        ({"max_steps": 7, "max_epochs": -1}, 7),
         ({"accumulate_grad_batches": 4}, 9),
         ({"limit_train_batches": 0.5}, 15),
         ({"limit_train_batches": 4}, 12),

@@ -10,12 +10,10 @@ the sample.
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from datasets.schema import Field
-from sciml.losses import difference
-from solvers.finite_difference import gradient
+from sciml.norms import difference, h1_norm, l2_norm
 from solvers.grid import Grid
 
 # Added to the mean square in a denominator, the value of The Well (the_well.benchmark.metrics 1.2).
@@ -24,17 +22,13 @@ WELL_EPS = 1e-7
 
 def relative_l2(prediction: Tensor, target: Tensor) -> Tensor:
     """||prediction - target|| / ||target|| over the grid points."""
-    return _ratio(_norm(difference(prediction, target)), _norm(target))
+    return _ratio(l2_norm(difference(prediction, target)), l2_norm(target))
 
 
 def relative_h1(prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
-    """Relative error in the H1 norm, ||u||_H1^2 = ||u||^2 + ||grad u||^2, in the grid's lengths.
-
-    Gradients are those of `solvers.finite_difference`, one-sided at walls. A central difference
-    does not see the shortest wave of a grid, which counts in the first term only.
-    """
+    """||prediction - target|| / ||target|| in the H1 norm, see `norms.h1_norm`."""
     error = difference(prediction, target)
-    return _ratio(_h1_norm(error, grid), _h1_norm(target, grid))
+    return _ratio(h1_norm(error, grid), h1_norm(target, grid))
 
 
 def nrmse(prediction: Tensor, target: Tensor, eps: float = WELL_EPS) -> Tensor:
@@ -74,14 +68,6 @@ def channel_names(fields: Sequence[Field], grid: Grid) -> tuple[str, ...]:
 
 def _mean_square(prediction: Tensor, target: Tensor) -> Tensor:
     return difference(prediction, target).flatten(2).square().mean(2)
-
-
-def _norm(u: Tensor) -> Tensor:
-    return u.flatten(2).norm(dim=2)
-
-
-def _h1_norm(u: Tensor, grid: Grid) -> Tensor:
-    return torch.hypot(_norm(u), _norm(gradient(u, grid)))
 
 
 def _ratio(error: Tensor, scale: Tensor) -> Tensor:

@@ -201,8 +201,10 @@ def _cost(run: Run) -> list[tuple[str, Any]]:
         ("Evaluation", "evaluate_s"),
     )
     parameters = metrics.get("parameters", run.about.get("model", {}).get("parameters"))
+    before = metrics.get("train_before_s")
     rows = [
         *((label, duration(metrics[key])) for label, key in times if key in metrics),
+        ("Of it before the checkpoint", duration(before) if before else None),
         ("Peak memory", _memory(metrics["peak_rss_mb"]) if "peak_rss_mb" in metrics else None),
         ("Parameters", count(parameters) if parameters is not None else None),
         ("Processor", machine.get("processor")),
@@ -221,6 +223,7 @@ def _origin(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[tuple[
         ("Git commit", f"{commit}, with uncommitted changes" if git.get("dirty") else commit),
         ("Model", about.get("model", {}).get("name")),
         ("Checkpoint", about.get("checkpoint")),
+        ("Continued from", about.get("continued_from")),
         ("Best epoch", f"{best}, chosen on validation data" if best is not None else None),
         ("Started", _started(about)),
     ]

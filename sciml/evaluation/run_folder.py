@@ -4,6 +4,7 @@ metrics.json     status, error, test figures, times, memory, parameters     (req
 run.json         name, command, seed, versions, machine, git, data, model
 config.yaml      the resolved configuration
 metrics.csv      training and validation figures by epoch and step
+earlier.csv      those of the run that this one continues
 evaluation.npz   errors of all samples, fields of three (`sciml.evaluation.result`)
 """
 
@@ -45,26 +46,25 @@ def read_run(folder: Path) -> Run:
         json.loads((folder / "metrics.json").read_text()),
         json.loads(about.read_text()) if about.exists() else {},
         config.read_text() if config.exists() else "",
-        read_curves(folder / "metrics.csv"),
+        read_curves(folder / "earlier.csv", folder / "metrics.csv"),
         Evaluation.load(evaluation) if evaluation.exists() else None,
     )
 
 
-def read_curves(path: Path) -> Curves:
+def read_curves(*paths: Path) -> Curves:
     """Curves from Lightning's `metrics.csv`: {"loss": {"train": (epoch, value), "val": ...}}.
 
     A column is `split/quantity`, possibly with `_epoch` or `_step` at the end, blank in rows of
     another kind. Values of one epoch are averaged; a column of epoch means wins over one of single
     steps. Epochs count from 1 here, from 0 in the file.
     """
-    if not path.exists():
-        return {}
     values = defaultdict(lambda: defaultdict(list))
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for column, text in row.items():
-                if text and row["epoch"] and column.startswith(("train/", "val/")):
-                    values[column][1 + int(float(row["epoch"]))].append(float(text))
+    for path in filter(Path.exists, paths):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for column, text in row.items():
+                    if text and row["epoch"] and column.startswith(("train/", "val/")):
+                        values[column][1 + int(float(row["epoch"]))].append(float(text))
     curves = defaultdict(dict)
     for column in sorted(values, key=lambda name: name.endswith("_step"), reverse=True):
         split, quantity = column.removesuffix("_step").removesuffix("_epoch").split("/", 1)

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import resource
 import shlex
 import subprocess
 import sys
@@ -65,13 +64,10 @@ class RunFolder:
         )
 
 
-def environment() -> dict[str, Any]:
-    """Versions, machine, command and commit of this process."""
+def environment(device: Any) -> dict[str, Any]:
+    """Versions, machine, command and commit of this process, which computes on `device`."""
     import torch
 
-    accelerator = (
-        torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    )
     return {
         "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": {"python": platform.python_version(), **_versions()},
@@ -79,16 +75,10 @@ def environment() -> dict[str, Any]:
             "processor": _processor(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "device": str(accelerator) if accelerator is not None else "cpu",
+            "device": str(device),
         },
         "git": _commit(),
     }
-
-
-def peak_memory_mb() -> float:
-    """Largest resident set of this process so far, in MB (10^6 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def _versions() -> Mapping[str, str]:

@@ -1,0 +1,92 @@
+"""Training by Lightning's trainer with the callbacks of this project."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from omegaconf import DictConfig
+
+from datasets.build import instantiate
+from sciml.runtime.checkpoint_io import AtomicCheckpointIO
+from sciml.runtime.checkpoints import Checkpoints
+from sciml.runtime.finite_guard import FiniteGuard
+from sciml.runtime.origin import Origin
+from sciml.runtime.progress import progress
+from sciml.runtime.random_state import RandomState
+from sciml.runtime.signals import SignalWatch
+from sciml.runtime.training_time import TrainingTime
+
+MONITOR = "val/relative_l2"
+LOG_EVERY = 10  # steps between two lines of metrics.csv
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The checkpoint with the lowest `MONITOR`, its epoch counted from 0, and the seconds of
+    training before the checkpoint that this run continued from.
+    """
+
+    best: Path
+    epoch: int
+    earlier_seconds: float
+
+
+def fit(
+    config: DictConfig,
+    task: LightningModule,
+    data: LightningDataModule,
+    folder: Path,
+    settings: dict[str, Any],
+) -> Fitted:
+    """Train from the start or from `config.ckpt_path`; `settings` go into every checkpoint."""
+    checkpoints = Checkpoints(folder / "checkpoints", MONITOR, config.checkpoint_every)
+    if config.ckpt_path is not None:
+        checkpoints.take_along(Path(config.ckpt_path))
+    watch, clock, shown = SignalWatch(checkpoints.last), TrainingTime(), progress()
+    callbacks: list[Callback] = [
+        *(shown, LearningRateMonitor("step"), FiniteGuard(), RandomState()),
+        *(clock, Origin(settings), checkpoints, watch),
+    ]
+    try:
+        trainer = _trainer(
+            config,
+            default_root_dir=str(folder),
+            logger=[
+                CSVLogger(str(folder), name="", version=""),
+                TensorBoardLogger(str(folder), name="", version="tensorboard"),
+            ],
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            enable_progress_bar=isinstance(shown, ProgressBar),
+            num_sanity_val_steps=0,
+            log_every_n_steps=LOG_EVERY,
+        )
+        with watch:
+            trainer.fit(task, data, ckpt_path=config.ckpt_path, weights_only=True)
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {error}") from error
+    if not checkpoints.best.is_file():
+        raise ValueError(
+            f"{MONITOR} was never finite, or validation never ran, so no weights could be chosen; "
+            f"{checkpoints.last} holds the last ones."
+        )
+    return Fitted(checkpoints.best, checkpoints.epoch, clock.earlier)
+
+
+def device(config: DictConfig) -> torch.device:
+    """Where a run with these settings computes; ValueError if the trainer refuses them."""
+    try:
+        return _trainer(config, logger=False, enable_progress_bar=False).strategy.root_device
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {error}") from error
+
+
+def _trainer(config: DictConfig, **settings: Any) -> Trainer:
+    return instantiate(
+        config.trainer, enable_checkpointing=False, enable_model_summary=False, **settings
+    )

@@ -1,0 +1,38 @@
+"""The curves of the run that another one continues."""
+
+import csv
+import io
+from pathlib import Path
+
+from datasets.store import commit
+
+LOG, EARLIER = "metrics.csv", "earlier.csv"
+
+
+def take_curves(checkpoint: Path, step: int, folder: Path) -> None:
+    """Write `earlier.csv`: what the run that wrote `checkpoint`, after `step` steps, had logged by
+    then.
+
+    That run's folder lies above the checkpoint's; it may itself have been a continuation. A
+    checkpoint that was moved elsewhere brings no curves.
+    """
+    rows = [
+        row
+        for name in (EARLIER, LOG)
+        for row in _rows(checkpoint.parent.parent / name)
+        if int(row["step"]) < step
+    ]
+    if rows:
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        commit(folder / EARLIER, text.getvalue().encode())
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row.get("step")]

@@ -1,0 +1,80 @@
+"""What the weights of a checkpoint come from, so that a run does not go on as another one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import DictConfig, OmegaConf
+
+SECTIONS = ("model", "task", "optimizer", "trainer", "seed", "batch_size")
+MAY_CHANGE = {  # where and how long a run computes; the schedule checks its length itself
+    *("trainer.accelerator", "trainer.devices", "trainer.max_epochs", "trainer.max_steps"),
+    *("trainer.limit_train_batches", "trainer.limit_val_batches"),
+}
+KEY = "origin"
+
+
+class Origin(Callback):
+    """Writes the settings and the data of a run into each of its checkpoints, as plain values."""
+
+    def __init__(self, settings: Mapping[str, Any]):
+        self.settings = dict(settings)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, task: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[KEY] = self.settings
+
+
+def origin(config: DictConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that decide what a training computes, flat: {"optimizer.lr": 0.004, ...}.
+
+    `facts` are those of the data set; its hash and its split stand for the data, whose path may
+    change.
+    """
+    settings = {"data.hash": facts["hash"], "data.split": facts["split"]}
+    for section in SECTIONS:
+        value = config[section]
+        plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        settings |= _flat(section, plain)
+    return settings
+
+
+def require_same_run(settings: Mapping[str, Any], checkpoint: Mapping[str, Any], path: str) -> None:
+    """ValueError naming what differs between a run and the one that wrote `checkpoint`."""
+    if KEY not in checkpoint:
+        raise ValueError(f"{path}: does not say what it was trained with, a run cannot go on.")
+    then = checkpoint[KEY]
+    different = [
+        f"{key} was {then.get(key, 'not set')}, is {settings.get(key, 'not set')}"
+        for key in [*then, *(settings.keys() - then.keys())]
+        if key not in MAY_CHANGE and then.get(key) != settings.get(key)
+    ]
+    if different:
+        raise ValueError(
+            f"{path}: a run goes on with the settings and data it began with, but "
+            f"{'; '.join(different)}. They stand in its folder's config.yaml."
+        )
+
+
+def require_unseen_test(facts: Mapping[str, Any], checkpoint: Mapping[str, Any], path: str) -> None:
+    """ValueError if the test samples are of data that the checkpoint was trained on, split
+    otherwise.
+    """
+    then = checkpoint.get(KEY, {})
+    other = then.get("data.hash") == facts["hash"] and then["data.split"] != facts["split"]
+    if other and not facts["test_apart"]:
+        raise ValueError(
+            f"{path}: was trained on these data with the split {then['data.split']}, here it is "
+            f"{facts['split']}: test samples may be among those it has learnt. Give data.seed and "
+            "data.split of its config.yaml."
+        )
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {name: value}
+    flat = {}
+    for key, item in value.items():
+        flat |= _flat(f"{name}.{key}", item)
+    return flat
