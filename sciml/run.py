@@ -22,7 +22,7 @@ from sciml.evaluation.result import Evaluation
 from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.runtime.fit import device, fit
 from sciml.runtime.history import take_curves
-from sciml.runtime.origin import origin, require_same_run, require_unseen_test
+from sciml.runtime.origin import origin, require_fair_test, require_same_run
 from sciml.runtime.peak_memory import PeakMemory
 from sciml.runtime.run_folder import RunFolder, environment
 from sciml.tasks import Supervised
@@ -53,14 +53,15 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
         dataset, batch_size=config.batch_size, seed=config.seed, num_workers=config.num_workers
     )
     task, facts = _task(config, data), dataset.facts()
-    settings = origin(config, facts)
+    grid = data.metadata.grid
+    settings = origin(config, facts, grid)
     if checkpoint is not None:
         require_fit(task, checkpoint, config.ckpt_path)
         if config.fit:
             require_same_run(settings, checkpoint, config.ckpt_path)
             take_curves(Path(config.ckpt_path).absolute(), checkpoint["global_step"], folder.path)
         else:
-            require_unseen_test(facts, checkpoint, config.ckpt_path)
+            require_fair_test(facts, grid, checkpoint, config.ckpt_path)
     sources = _test_sources(config, dataset)
     clock["data"] = time.monotonic()
     parameters = sum(p.numel() for p in task.model.parameters())

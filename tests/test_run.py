@@ -374,7 +374,6 @@ def test_a_run_continued_without_its_best_checkpoint_finds_one_of_its_own(
     [
         "trainer.max_epochs=3",
         "trainer.max_steps=5",
-        "trainer.limit_train_batches=2",
     ],
 )
 def test_a_schedule_is_not_stretched(complete, arrays, tmp_path, changed):
@@ -395,6 +394,8 @@ def test_a_schedule_is_not_stretched(complete, arrays, tmp_path, changed):
         ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches was 1, is 2"),
         ("data.seed=1", r"data.split was train 0.8, .*; seed 0, is train 0.8, .*; seed 1"),
         ("+task.loss.floor=1e-6", "task.loss.floor was not set, is 1e-06"),
+        ("trainer.limit_train_batches=2", "trainer.limit_train_batches was 1.0, is 2"),
+        ("data.points=left", "data.x was open to open, points at cells, is open to open, points"),
     ],
 )
 def test_a_run_does_not_go_on_as_another(complete, arrays, tmp_path, changed, expected):
@@ -429,6 +430,8 @@ def test_rows_that_were_trained_on_are_not_tested(complete, arrays, tmp_path, no
     for changed in ("data.seed=1", "data.split={train: 0.5, valid: 0.1, test: 0.4}"):
         with pytest.raises(ValueError, match="test samples may be among those it has learnt"):
             finish(tmp_path / changed[:9], *arrays, *alone, changed)
+    with pytest.raises(ValueError, match="axis x was open to open, points at cells in training"):
+        finish(tmp_path / "left", *arrays, *alone, "data.points=left")
     other = save_pairs(tmp_path / "data", *smooth_pairs(seed=1))
     figures = finish(tmp_path / "run", *other, *alone, "data.seed=1")
     assert figures["test/samples"] == 4

@@ -6,11 +6,11 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
+from solvers.grid import Axis, Grid
+
 SECTIONS = ("model", "task", "optimizer", "trainer", "seed", "batch_size")
-MAY_CHANGE = {  # where and how long a run computes; the schedule checks its length itself
-    *("trainer.accelerator", "trainer.devices", "trainer.max_epochs", "trainer.max_steps"),
-    *("trainer.limit_train_batches", "trainer.limit_val_batches"),
-}
+# Where and how long a run computes; the schedule checks its length itself.
+MAY_CHANGE = ("trainer.accelerator", "trainer.devices", "trainer.max_epochs", "trainer.max_steps")
 KEY = "origin"
 
 
@@ -26,13 +26,14 @@ class Origin(Callback):
         checkpoint[KEY] = self.settings
 
 
-def origin(config: DictConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+def origin(config: DictConfig, facts: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
     """Settings that decide what a training computes, flat: {"optimizer.lr": 0.004, ...}.
 
-    `facts` are those of the data set; its hash and its split stand for the data, whose path may
-    change.
+    `facts` and `grid` are those of the data set. Its hash and its split stand for the data, whose
+    path may change; of the grid counts what a model takes from it.
     """
     settings = {"data.hash": facts["hash"], "data.split": facts["split"]}
+    settings |= {f"data.{axis.name}": _sides(axis) for axis in grid.axes}
     for section in SECTIONS:
         value = config[section]
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
@@ -57,18 +58,33 @@ def require_same_run(settings: Mapping[str, Any], checkpoint: Mapping[str, Any],
         )
 
 
-def require_unseen_test(facts: Mapping[str, Any], checkpoint: Mapping[str, Any], path: str) -> None:
+def require_fair_test(
+    facts: Mapping[str, Any], grid: Grid, checkpoint: Mapping[str, Any], path: str
+) -> None:
     """ValueError if the test samples are of data that the checkpoint was trained on, split
-    otherwise.
+    otherwise, or the sides of the grid are not those that it knows.
     """
-    then = checkpoint.get(KEY, {})
-    other = then.get("data.hash") == facts["hash"] and then["data.split"] != facts["split"]
+    then = checkpoint.get(KEY)
+    if then is None:  # weights from elsewhere
+        return
+    other = then["data.hash"] == facts["hash"] and then["data.split"] != facts["split"]
     if other and not facts["test_apart"]:
         raise ValueError(
             f"{path}: was trained on these data with the split {then['data.split']}, here it is "
             f"{facts['split']}: test samples may be among those it has learnt. Give data.seed and "
             "data.split of its config.yaml."
         )
+    for axis in grid.axes:
+        known = then.get(f"data.{axis.name}", "absent")
+        if known != _sides(axis):
+            raise ValueError(
+                f"{path}: axis {axis.name} was {known} in training, here it is {_sides(axis)}; "
+                "the model took its coordinates and its period from that."
+            )
+
+
+def _sides(axis: Axis) -> str:
+    return f"{' to '.join(axis.boundary)}, points at {axis.points}"
 
 
 def _flat(name: str, value: Any) -> dict[str, Any]:
