@@ -76,7 +76,7 @@ def learning_curve(quantity: str, curves: Series, best_epoch: int | None) -> Fig
         axes.plot(epoch[epoch == best_epoch], value[epoch == best_epoch], "o", ms=6, label=label)
         axes.lines[-1].set_color(colours[split])
     _log_scale(axes.set_yscale, axes.yaxis, [value for _, value in curves.values()])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set(xlabel="epoch", ylabel=quantity)
     axes.legend(loc="best")
     return figure
