@@ -65,7 +65,7 @@ def report_failure(folder: RunFolder) -> None:
 
     try:
         print(f"report  {write_report(folder.path)}", flush=True)
-    except (ValueError, OSError):  # a full disk, files that are damaged: the first error counts
+    except (Exception, KeyboardInterrupt):  # whatever it is, the error that ended the run counts
         log.exception("no report")
 
 

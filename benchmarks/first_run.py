@@ -39,11 +39,11 @@ def main() -> None:
         rows += [
             {"what": "make train, s", "value": wall},
             {
-                "what": "  of it: imports and data, s",
+                "what": "  of it: imports, data and report, s",
                 "value": found["data_s"] + wall - found["wall_s"],
             },
             {"what": "  of it: training, s", "value": found["train_s"]},
-            {"what": "  of it: evaluation and report, s", "value": found["evaluate_s"]},
+            {"what": "  of it: evaluation, s", "value": found["evaluate_s"]},
             {"what": "test relative L2, %", "value": error},
             {"what": "peak memory of training, MB", "value": found["peak_rss_mb"]},
             {"what": "parameters", "value": found["parameters"]},

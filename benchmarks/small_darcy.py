@@ -6,11 +6,10 @@
 Ours is `experiment=small_darcy` run as a user runs it with seeds 0, 1 and 2, validation on 100 of
 the 1000 training samples, checkpoints, evaluation and report included in its time. The library's
 FNO is trained on all 1000 with modes 16 x 16, width 32, batch 32, AdamW 5e-3 with a cosine over 25
-epochs, and its H1 loss (seed 0 misses 9.8 % with 15 epochs and ends no lower with 100). Its time is
-that of the training steps alone, up to the first epoch whose test error is at most 9.8 %, or to
-the end, where it would need longer. Looking at the test error like that is in its favour and is
-done for the clock only: its error is that of the last epoch. The two take turns on two threads;
-intervals are 95 % t-intervals.
+epochs, and its H1 loss. Its time is that of the training steps alone, up to the first epoch whose
+test error is at most 9.8 %, or to the end, where it would need longer. Looking at the test error
+like that is in its favour and is done for the clock only: its error is that of the last epoch. The
+two take turns on two threads; intervals are 95 % t-intervals.
 """
 
 import argparse

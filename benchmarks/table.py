@@ -44,6 +44,8 @@ def section(record: dict) -> str:
 
 
 def _rows(rows: list[dict]) -> list[str]:
+    if not rows:
+        return []
     numeric = [isinstance(value, int | float) for value in rows[-1].values()]
     lines = [[*rows[0]], ["---:" if number else "---" for number in numeric]]
     lines += [[_text(value) for value in row.values()] for row in rows]

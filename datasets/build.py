@@ -45,6 +45,21 @@ def check_target(target: Any) -> type:
     )
 
 
+def _require_resolved(node: Any) -> None:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            _require_resolved(key)
+            _require_resolved(value)
+    elif isinstance(node, str):
+        if "${" in node:
+            raise ValueError(f"{node[:200]!r}: an interpolation that is not resolved is refused.")
+    elif isinstance(node, Sequence):
+        for value in node:
+            _require_resolved(value)
+    elif OmegaConf.is_config(node):
+        _require_resolved(OmegaConf.to_container(node, resolve=False))
+
+
 def described(node: Any) -> Iterator[Mapping[str, Any]]:
     """The mappings with a `_target_` in a configuration, at any depth."""
     if isinstance(node, Mapping):
@@ -61,7 +76,8 @@ def instantiate(config: Any, /, **injected: Any) -> Any:
     """Build the object that `config` describes, after `check_target` on every `_target_` in it.
 
     `config` is a mapping with `_target_` (and `_partial_: true` for a factory), as in Hydra.
-    Interpolations are resolved first, so what is checked is what is called. `injected` are
+    Interpolations are resolved once, and what would be resolved again by Hydra, an escaped `\\${`,
+    is refused: what is checked is what is called. `injected` are
     further arguments, passed on as they are. Wrong or missing arguments, and text where a number
     belongs, raise a ValueError that names the target.
     """
@@ -72,6 +88,7 @@ def instantiate(config: Any, /, **injected: Any) -> Any:
         config = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     if not isinstance(config, Mapping) or "_target_" not in config:
         raise ValueError(f"expected a mapping with _target_, got {config!r}.")
+    _require_resolved(config)
     builders = [(mapping, check_target(mapping["_target_"])) for mapping in described(config)]
     for mapping, builder in builders:
         check_kinds(mapping["_target_"], builder, mapping)

@@ -35,10 +35,11 @@ def check(path: Path | str) -> list[Finding]:
         return list(_check_folder(path))
     found: list[Finding | str] = []
     try:
-        found += apart(_check_file, path, path.name)
+        for item in apart(_check_file, path, path.name):
+            found.append(item)
     except Stuck as error:
-        return [Finding("failed", path.name, str(error))]
-    findings, inputs = _sorted(found)
+        found.append(Finding("failed", path.name, str(error)))
+    findings, inputs = _parted(found)
     return findings + list(_repetitions({path.name: inputs}))
 
 
@@ -63,7 +64,7 @@ def _check_folder(folder: Path) -> Iterator[Finding]:
         except ValueError as error:
             yield Finding("failed", shard.file, str(error))
             continue
-        findings, hashes = _sorted(_check_file(path, shard.file))
+        findings, hashes = _parted(_check_file(path, shard.file))
         inputs[shard.split] += hashes
         yield from findings
         yield from _against_manifest(path, shard, manifest)
@@ -76,7 +77,7 @@ def _check_folder(folder: Path) -> Iterator[Finding]:
 
 
 def _check_file(path: Path, subject: str) -> Iterator[Finding | str]:
-    """Findings about one file, and a hash of the input of each of its samples."""
+    """Findings about one file and, between them, a hash of the input of each of its samples."""
     try:
         with open_file(path) as file:
             found = [Finding("failed", subject, problem) for problem in problems(file)]
@@ -93,12 +94,11 @@ def _check_file(path: Path, subject: str) -> Iterator[Finding | str]:
         yield Finding("failed", subject, str(error))
 
 
-def _sorted(found: Iterable[Finding | str]) -> tuple[list[Finding], list[str]]:
+def _parted(found: Iterable[Finding | str]) -> tuple[list[Finding], list[str]]:
     """Findings and hashes apart."""
-    parts: tuple[list[Finding], list[str]] = [], []
-    for item in found:
-        parts[isinstance(item, str)].append(item)
-    return parts
+    items = list(found)
+    findings = [item for item in items if isinstance(item, Finding)]
+    return findings, [item for item in items if isinstance(item, str)]
 
 
 class _Column(NamedTuple):

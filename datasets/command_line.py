@@ -11,8 +11,9 @@ from hydra.errors import (
     OverrideParseException,
 )
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import MarkedYAMLError
 
-COMPLAINTS = (HydraException, OmegaConfBaseException)
+COMPLAINTS = (HydraException, OmegaConfBaseException, MarkedYAMLError)
 
 
 def explain(error: BaseException) -> str:
@@ -27,6 +28,9 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         reason = error.message.splitlines()[0]
         return f"{error.override}: not of the form key=value ({reason}); quote lists and strings"
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: not YAML ({error.problem})"
     cause = error
     while isinstance(cause, ConfigCompositionException) and cause.__cause__ is not None:
         cause = cause.__cause__

@@ -49,7 +49,8 @@ class Generated:
             "hash": header.hash,
             "splits": dict(header.counts),
             "split": "by number",
-            "test_apart": True,
+            "train_files": [],
+            "test_files": [],
             "description": source.metadata.describe(),
             "provenance": {**source.metadata.provenance, "repeat": header.command},
         }
@@ -102,8 +103,7 @@ class Arrays:
         return _own_grid(self._parts[split], resolution)
 
     def facts(self) -> dict[str, Any]:
-        facts = _facts("arrays", self._files, self._parts)
-        return {**facts, "split": self._split, "test_apart": False}
+        return _facts("arrays", self._files, self._parts, self._split, test=("input", "target"))
 
 
 class NeuralopPairs:
@@ -125,6 +125,8 @@ class NeuralopPairs:
         seed: int = 0,
     ):
         self._files = {"train": Path(train), "test": Path(test)}
+        if all(p.is_file() for p in self._files.values()) and _same_bytes(*self._files.values()):
+            raise ValueError(f"{test}: the test file is the training file; give another.")
         options = {"ndim": ndim, "boundary": boundary, "points": points}
         source = NeuralopSource(train, **options)
         sizes = {"train": len(source) - num_valid, "valid": num_valid}
@@ -140,8 +142,7 @@ class NeuralopPairs:
         return _own_grid(self._parts[split], resolution)
 
     def facts(self) -> dict[str, Any]:
-        facts = _facts("neuraloperator pairs", self._files, self._parts)
-        return {**facts, "split": self._split, "test_apart": True}
+        return _facts("neuraloperator pairs", self._files, self._parts, self._split, test=("test",))
 
 
 def _same(a: int | Sequence[int], b: int | Sequence[int]) -> bool:
@@ -170,13 +171,30 @@ def _own_grid(source: Source, resolution: int | Sequence[int] | None) -> Source:
     return source
 
 
-def _facts(name: str, files: Mapping[str, Path], parts: Mapping[str, Source]) -> dict[str, Any]:
+def _same_bytes(one: Path, other: Path) -> bool:
+    same_size = one.stat().st_size == other.stat().st_size
+    return same_size and file_sha256(one) == file_sha256(other)
+
+
+def _facts(
+    name: str,
+    files: Mapping[str, Path],
+    parts: Mapping[str, Source],
+    split: str,
+    *,
+    test: Sequence[str],
+) -> dict[str, Any]:
+    """Facts about files; those in the roles `test` hold test samples, all others none."""
     hashes = {role: file_sha256(path) for role, path in files.items()}
+    apart = set(test) < set(files)
     return {
         "name": name,
         "path": ", ".join(str(path) for path in files.values()),
         "hash": hashlib.sha256("".join(hashes.values()).encode()).hexdigest()[:8],
         "splits": {part: len(source) for part, source in parts.items()},
+        "split": split,
+        "train_files": [hashes[role] for role in files if not apart or role not in test],
+        "test_files": [hashes[role] for role in test],
         "description": next(iter(parts.values())).metadata.describe(),
         "provenance": {
             **{f"{role} file": path.name for role, path in files.items()},

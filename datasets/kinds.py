@@ -68,6 +68,8 @@ def describe(hint: Any) -> str:
         return " or ".join(dict.fromkeys(describe(part) for part in inner))
     if origin is Literal:
         return " or ".join(map(str, inner))
-    if origin is not None and issubclass(origin, Sequence) and inner:
-        return f"a list of {describe(inner[0]).removeprefix('a ')}s"
+    if origin in LISTS and inner:
+        many = origin is not tuple or inner[-1] is Ellipsis
+        count = "" if many else f" of {len(inner)} entries"
+        return f"a list{count} (each {describe(inner[0])})"
     return WORDS.get(hint, getattr(origin or hint, "__name__", str(hint)))

@@ -9,7 +9,7 @@ PATIENCE = 60.0  # seconds without a sign of life
 
 
 class Stuck(ValueError):
-    """The process died, or said nothing for `PATIENCE` seconds."""
+    """The process died, failed, or said nothing for `PATIENCE` seconds."""
 
 
 def apart(work: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
@@ -24,21 +24,31 @@ def apart(work: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
     process = context.Process(target=_send, args=(sender, work, *arguments), daemon=True)
     process.start()
     sender.close()
+    begun = False
     try:
         while True:
             if not receiver.poll(PATIENCE):
-                raise Stuck(f"nothing came of reading it for {PATIENCE:g} s; the file is damaged.")
+                raise Stuck(
+                    f"no answer for {PATIENCE:g} s: the file may be damaged, or the disk very slow."
+                )
             try:
-                more, item = receiver.recv()
-            except EOFError:
+                kind, item = receiver.recv()
+            except (EOFError, OSError):
                 process.join()
                 raise Stuck(
-                    f"reading it ended the process (exit code {process.exitcode}); the file is "
-                    "damaged."
+                    f"the process that read it ended with exit code {process.exitcode}: the file "
+                    "may be damaged, or memory short."
+                    if begun
+                    else "the process that should read it could not start; call this from a module "
+                    "or behind `if __name__ == '__main__'`."
                 ) from None
-            if not more:
+            if kind == "failed":
+                raise Stuck(item)
+            if kind == "done":
                 return
-            yield item
+            if begun:
+                yield item
+            begun = True
     finally:
         process.kill()
         process.join()
@@ -46,6 +56,11 @@ def apart(work: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
 
 
 def _send(sender: Connection, work: Callable[..., Iterator[Any]], *arguments: Any) -> None:
-    for item in work(*arguments):
-        sender.send((True, item))
-    sender.send((False, None))
+    sender.send(("begun", None))
+    try:
+        for item in work(*arguments):
+            sender.send(("item", item))
+    except Exception as error:  # told to the one who waits for an answer
+        sender.send(("failed", f"{type(error).__name__}: {error}"))
+    else:
+        sender.send(("done", None))

@@ -106,9 +106,9 @@ class DataSet(Protocol):
 
     `source` gives a split ("train", "valid" or "test"), of the test split also on another grid
     where that is possible (ValueError where it is not). `facts` is for the report, as plain
-    values: name, path, hash (of the numbers), splits (samples by split), split (how they were
-    divided), test_apart (whether no division lets a test sample be one for training), description
-    and provenance.
+    values: name, path, hash (of the files, or of the recipe that makes them), splits (samples by
+    split), split (how they were divided), train_files and test_files (sha256 of the files that
+    samples are divided among, none where a division cannot change), description and provenance.
     """
 
     def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source: ...

@@ -20,11 +20,11 @@ from sciml.evaluation.evaluate import evaluate
 from sciml.evaluation.report import write_report
 from sciml.evaluation.result import Evaluation
 from sciml.runtime.checkpoint_io import load_checkpoint
-from sciml.runtime.fit import device, fit
 from sciml.runtime.history import take_curves
 from sciml.runtime.origin import origin, require_fair_test, require_same_run
 from sciml.runtime.peak_memory import PeakMemory
 from sciml.runtime.run_folder import RunFolder, environment
+from sciml.runtime.training import device, fit
 from sciml.tasks import Supervised
 from sciml.tasks.weights import load_weights, require_fit
 

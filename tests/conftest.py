@@ -58,6 +58,19 @@ def parts(arrays) -> dict[str, list[int]]:
 
 
 @pytest.fixture(scope="session")
+def complete(tmp_path_factory, arrays) -> tuple[Path, dict[str, float]]:
+    """One run with everything that belongs to it, and its figures."""
+    path = tmp_path_factory.mktemp("complete") / "run"
+    return path, helpers.finish(path, *arrays)
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Drawing takes longer than the rest of a small run."""
+    monkeypatch.setattr("sciml.run.write_report", lambda folder: folder)
+
+
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory, arrays) -> tuple[Path, helpers.Outcome]:
     """A whole run in a process of its own, watched: its folder, and what the terminal shows."""
     folder = tmp_path_factory.mktemp("finished")

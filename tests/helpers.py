@@ -18,6 +18,8 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from sciml.runtime.checkpoint_io import load_checkpoint
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ("model.width=6", "model.modes=3", "model.depth=1", "trainer.max_epochs=2", "batch_size=8")
 
@@ -55,6 +57,25 @@ def save_pairs(folder: Path, a: np.ndarray, u: np.ndarray) -> list[str]:
     np.save(folder / "a.npy", a)
     np.save(folder / "u.npy", u)
     return ["data=arrays", f"input={folder / 'a.npy'}", f"target={folder / 'u.npy'}"]
+
+
+def finish(path: Path, *overrides: str) -> dict[str, float]:
+    """A run in the folder `path`, as train.py makes it; its figures."""
+    from sciml.run import run  # notes the number of threads, which conftest sets first
+    from sciml.runtime.run_folder import RunFolder
+
+    folder, config = RunFolder(path), compose([*TINY, *overrides])
+    folder.write_config(config, list(overrides))
+    return run(config, folder)
+
+
+def weights(path: Path, name: str = "best") -> dict[str, torch.Tensor]:
+    """Of a checkpoint in the folder of a run."""
+    return load_checkpoint(path / "checkpoints" / f"{name}.ckpt")["state_dict"]
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def compose(overrides: list[str] | tuple[str, ...] = ()) -> DictConfig:

@@ -142,6 +142,28 @@ def test_a_target_through_an_interpolation_is_checked_as_it_will_be_called(tmp_p
     assert not (tmp_path / "ran").exists()
 
 
+ESCAPED = "\\${oc.create:'{_target_: pathlib.Path.touch, _args_: [MARKER]}'}"
+
+
+@pytest.mark.parametrize("escape", [ESCAPED, ESCAPED.removeprefix("\\")], ids=["escaped", "plain"])
+@pytest.mark.parametrize("as_config", [False, True], ids=["dict", "OmegaConf"])
+def test_hydra_resolves_nothing_a_second_time(tmp_path, escape, as_config):
+    """An interpolation in a plain mapping, or an escaped one in a configuration."""
+    marker = tmp_path / "ran"
+    config = {"_target_": "sciml.tasks.OneCycle", "x": [escape.replace("MARKER", str(marker))]}
+    with pytest.raises(ValueError):
+        instantiate(OmegaConf.create(config) if as_config else config)
+    assert not marker.exists()
+
+
+def test_hydra_alone_resolves_it_again(tmp_path):
+    """The control."""
+    payload = ESCAPED.removeprefix("\\").replace("MARKER", str(tmp_path / "ran"))
+    payload = payload.replace("[", "[{_target_: pathlib.Path, _args_: [").replace("]", "]}]")
+    hydra_instantiate({"_target_": "builtins.dict", "x": payload})
+    assert (tmp_path / "ran").exists()
+
+
 def test_a_resolver_that_changes_its_mind_is_asked_once(tmp_path):
     answers = iter(["sciml.losses.RelativeL2", "pathlib.Path.touch"])
     OmegaConf.register_new_resolver("fickle", lambda: next(answers), replace=True)

@@ -43,11 +43,6 @@ def the_run(folder: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def no_report(monkeypatch):
-    monkeypatch.setattr("sciml.run.write_report", lambda folder: folder)
-
-
 def test_a_run_from_another_folder(finished):
     path, outcome = finished
     assert (outcome.code, outcome.err) == (0, "")
@@ -128,6 +123,14 @@ def test_wrong_settings_are_explained(folder, capsys, arrays, overrides, expecte
     assert failure["status"] == "failed"
     assert line.removeprefix("error: ").split(";")[0] in failure["error"]
     assert "Traceback" in (path / "train.log").read_text()
+
+
+def test_a_file_that_is_not_yaml_is_named(folder, capsys):
+    path = folder / "elsewhere" / "model" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("width: 3\n  depth: [\n")
+    outcome = main(f"--config-dir={path.parents[1]}", "model=mine", capsys=capsys)
+    refused(outcome, f"{path}, line 2: not YAML (mapping values are not allowed here)")
 
 
 def bad_arrays(kind: str, folder: Path) -> list[str]:

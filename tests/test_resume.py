@@ -42,7 +42,7 @@ def losses(folder):
 
 @pytest.fixture
 def train(tmp_path, monkeypatch):
-    monkeypatch.setattr("sciml.runtime.fit.LOG_EVERY", 1)
+    monkeypatch.setattr("sciml.runtime.training.LOG_EVERY", 1)
     monkeypatch.setattr("sciml.run.write_report", lambda folder: folder)  # takes longer than all
     arrays = save_pairs(tmp_path / "data", *smooth_pairs(40))
 

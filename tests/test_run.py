@@ -14,47 +14,18 @@ from datasets import ArraySource
 from datasets.build import instantiate
 from sciml import run as program
 from sciml.evaluation.result import Evaluation
-from sciml.evaluation.run_folder import read_run
 from sciml.run import run
 from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.runtime.finite_guard import NonFiniteError
 from sciml.runtime.peak_memory import PeakMemory
 from sciml.runtime.run_folder import RunFolder
-from tests.helpers import TINY, compose, save_pairs, smooth_pairs
+from tests.helpers import TINY, compose, equal, finish, save_pairs, smooth_pairs, weights
 
 FILES = (
     *("config.yaml", "overrides.json", "run.json", "metrics.json", "metrics.csv"),
     *("evaluation.npz", "report.html", "tensorboard/hparams.yaml"),
     *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
 )
-
-
-def finish(path: Path, *overrides: str) -> dict[str, float]:
-    """A run in the folder `path`, as train.py makes it; its figures."""
-    folder, config = RunFolder(path), compose([*TINY, *overrides])
-    folder.write_config(config, list(overrides))
-    return run(config, folder)
-
-
-def weights(path: Path, name: str = "best") -> dict[str, torch.Tensor]:
-    return load_checkpoint(path / "checkpoints" / f"{name}.ckpt")["state_dict"]
-
-
-def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-@pytest.fixture(scope="module")
-def complete(tmp_path_factory, arrays) -> tuple[Path, dict[str, float]]:
-    """One run with everything that belongs to it."""
-    path = tmp_path_factory.mktemp("complete") / "run"
-    return path, finish(path, *arrays)
-
-
-@pytest.fixture
-def no_report(monkeypatch):
-    """Drawing takes longer than the rest of a small run."""
-    monkeypatch.setattr(program, "write_report", lambda folder: folder)
 
 
 def test_the_folder_holds_what_was_promised(complete):
@@ -324,7 +295,7 @@ def test_a_run_stops_before_its_weights_are_nan(arrays, tmp_path, no_report, mon
 
 def test_without_the_guard_the_weights_become_nan(arrays, tmp_path, no_report, monkeypatch):
     watched = Watched(monkeypatch)
-    monkeypatch.setattr("sciml.runtime.fit.FiniteGuard", Callback)
+    monkeypatch.setattr("sciml.runtime.training.FiniteGuard", Callback)
     with pytest.raises(ValueError, match="val/relative_l2 was never finite"):
         finish(tmp_path / "run", *arrays, *DIVERGES)
     assert not watched.finite()
@@ -350,129 +321,6 @@ def test_a_run_without_validation_chooses_nothing(arrays, tmp_path, no_report):
     with pytest.raises(ValueError, match=r"validation never ran, .*last.ckpt holds the last ones"):
         finish(tmp_path / "run", *arrays, "trainer.limit_val_batches=0", "trainer.max_epochs=1")
     assert weights(tmp_path / "run", "last")
-
-
-CONSTANT = ("task.schedule._target_=sciml.tasks.Constant", "~task.schedule.warmup")
-
-
-def test_a_run_continued_without_its_best_checkpoint_finds_one_of_its_own(
-    arrays, tmp_path, no_report
-):
-    """The best score of the first part is out of reach when its weights are not there."""
-    finish(tmp_path / "first", *arrays, *CONSTANT, "trainer.max_epochs=1")
-    lone = tmp_path / "last.ckpt"
-    state = load_checkpoint(tmp_path / "first" / "checkpoints" / "last.ckpt")
-    state["callbacks"]["Checkpoints"]["score"] = 0.0
-    torch.save(state, lone)
-    figures = finish(tmp_path / "run", *arrays, *CONSTANT, f"ckpt_path={lone}")
-    assert figures["best_epoch"] == 2
-    assert not (tmp_path / "run" / "earlier.csv").exists()  # nor are there curves beside it
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        "trainer.max_epochs=3",
-        "trainer.max_steps=5",
-    ],
-)
-def test_a_schedule_is_not_stretched(complete, arrays, tmp_path, changed):
-    last = complete[0] / "checkpoints" / "last.ckpt"
-    with pytest.raises(
-        ValueError, match=r"schedule of the checkpoint spans 8 steps, this run \d+; go on"
-    ):
-        finish(tmp_path / "run", *arrays, f"ckpt_path={last}", changed)
-
-
-@pytest.mark.parametrize(
-    "changed, expected",
-    [
-        ("seed=1", "seed was 0, is 1"),
-        ("batch_size=4", "batch_size was 8, is 4"),
-        ("optimizer.lr=1e-5", "optimizer.lr was 0.004, is 1e-05"),
-        ("task.loss._target_=sciml.losses.RelativeH1", r"task.loss._target_ was sciml\S*L2, is"),
-        ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches was 1, is 2"),
-        ("data.seed=1", r"data.split was train 0.8, .*; seed 0, is train 0.8, .*; seed 1"),
-        ("+task.loss.floor=1e-6", "task.loss.floor was not set, is 1e-06"),
-        ("trainer.limit_train_batches=2", "trainer.limit_train_batches was 1.0, is 2"),
-        ("data.points=left", "data.x was open to open, points at cells, is open to open, points"),
-    ],
-)
-def test_a_run_does_not_go_on_as_another(complete, arrays, tmp_path, changed, expected):
-    last = complete[0] / "checkpoints" / "last.ckpt"
-    with pytest.raises(ValueError, match=f"{last}: a run goes on with .*, but {expected}"):
-        finish(tmp_path / "run", *arrays, f"ckpt_path={last}", changed)
-
-
-def test_a_run_does_not_go_on_with_other_data(complete, tmp_path):
-    last = complete[0] / "checkpoints" / "last.ckpt"
-    other = save_pairs(tmp_path / "data", *smooth_pairs(seed=1))
-    with pytest.raises(ValueError, match=r"but data.hash was \w+, is \w+\."):
-        finish(tmp_path / "run", *other, f"ckpt_path={last}")
-    state = load_checkpoint(last)
-    del state["origin"]
-    torch.save(state, tmp_path / "anonymous.ckpt")
-    with pytest.raises(ValueError, match="anonymous.ckpt: does not say what it was trained with"):
-        finish(tmp_path / "run2", *other, f"ckpt_path={tmp_path / 'anonymous.ckpt'}")
-
-
-def test_data_that_moved_are_the_same_data(complete, arrays, tmp_path, no_report):
-    a, u = (np.load(line.partition("=")[2]) for line in arrays[1:])
-    moved = save_pairs(tmp_path / "moved", a, u)
-    last = complete[0] / "checkpoints" / "last.ckpt"
-    figures = finish(tmp_path / "run", *moved, f"ckpt_path={last}")
-    assert figures["test/relative_l2"] == complete[1]["test/relative_l2"]
-
-
-def test_rows_that_were_trained_on_are_not_tested(complete, arrays, tmp_path, no_report):
-    """Another seed of the split makes training rows test rows; other data are no such case."""
-    alone = ("fit=false", f"ckpt_path={complete[0] / 'checkpoints' / 'best.ckpt'}")
-    for changed in ("data.seed=1", "data.split={train: 0.5, valid: 0.1, test: 0.4}"):
-        with pytest.raises(ValueError, match="test samples may be among those it has learnt"):
-            finish(tmp_path / changed[:9], *arrays, *alone, changed)
-    with pytest.raises(ValueError, match="axis x was open to open, points at cells in training"):
-        finish(tmp_path / "left", *arrays, *alone, "data.points=left")
-    other = save_pairs(tmp_path / "data", *smooth_pairs(seed=1))
-    figures = finish(tmp_path / "run", *other, *alone, "data.seed=1")
-    assert figures["test/samples"] == 4
-
-
-def test_weights_alone_can_be_tested_and_not_continued(complete, arrays, tmp_path, no_report):
-    state = load_checkpoint(complete[0] / "checkpoints" / "best.ckpt")
-    lone = tmp_path / "weights.ckpt"
-    torch.save({"state_dict": state["state_dict"]}, lone)
-    with pytest.raises(ValueError, match="weights.ckpt: holds weights alone, .* fit=false"):
-        finish(tmp_path / "run", *arrays, f"ckpt_path={lone}")
-    figures = finish(tmp_path / "tested", *arrays, f"ckpt_path={lone}", "fit=false")
-    assert figures["test/relative_l2"] == complete[1]["test/relative_l2"]
-
-
-def test_a_finished_run_goes_on_for_no_step(complete, arrays, tmp_path, no_report):
-    last = complete[0] / "checkpoints" / "last.ckpt"
-    figures = finish(tmp_path / "run", *arrays, f"ckpt_path={last}")
-    assert equal(weights(tmp_path / "run"), weights(complete[0]))
-    assert figures["test/relative_l2"] == complete[1]["test/relative_l2"]
-    assert figures["best_epoch"] == complete[1]["best_epoch"]
-
-
-def test_a_continued_run_has_the_curves_and_the_time_of_both_parts(arrays, tmp_path, no_report):
-    steady = (*arrays, *CONSTANT)
-    first = finish(tmp_path / "first", *steady, "trainer.max_epochs=2")
-    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
-    second = finish(tmp_path / "second", *steady, "trainer.max_epochs=3", f"ckpt_path={last}")
-    last = tmp_path / "second" / "checkpoints" / "last.ckpt"
-    finish(tmp_path / "third", *steady, "trainer.max_epochs=4", f"ckpt_path={last}")
-    whole = finish(tmp_path / "whole", *steady, "trainer.max_epochs=4")
-    found, expected = (read_run(tmp_path / name).curves for name in ("third", "whole"))
-    for quantity, splits in expected.items():
-        for split, (epochs, values) in splits.items():
-            assert found[quantity][split][0].tolist() == epochs.tolist() == [1, 2, 3, 4]
-            assert found[quantity][split][1].tolist() == values.tolist()
-    assert first["train_before_s"] == whole["train_before_s"] == 0
-    assert 0 < second["train_before_s"] <= first["train_s"] + 1e-3
-    assert second["train_s"] > second["train_before_s"]
-    about = json.loads((tmp_path / "second" / "run.json").read_text())
-    assert about["continued_from"] == str(tmp_path / "first" / "checkpoints" / "last.ckpt")
 
 
 def test_evaluation_is_where_training_is(complete, arrays, tmp_path, no_report, monkeypatch):
@@ -503,9 +351,11 @@ def test_memory_is_that_of_this_run(arrays, tmp_path, no_report):
     block = np.ones(100_000_000)
     peak = before.megabytes()
     assert peak > 750  # of the 800; the kernel counts in steps
+    if before.since_start:
+        pytest.skip("this kernel does not start the count afresh")
     del block
     figures = finish(tmp_path / "run", *arrays, "trainer.max_epochs=1")
-    assert figures["peak_rss_mb"] < peak - 100 or before.since_start
+    assert figures["peak_rss_mb"] < peak - 100
 
 
 def test_figures_stay_when_the_report_fails(arrays, tmp_path, monkeypatch):

@@ -204,7 +204,7 @@ def _cost(run: Run) -> list[tuple[str, Any]]:
     before = metrics.get("train_before_s")
     rows = [
         *((label, duration(metrics[key])) for label, key in times if key in metrics),
-        ("Of it before the checkpoint", duration(before) if before else None),
+        ("Training before the checkpoint, included", duration(before) if before else None),
         ("Peak memory", _memory(metrics["peak_rss_mb"]) if "peak_rss_mb" in metrics else None),
         ("Parameters", count(parameters) if parameters is not None else None),
         ("Processor", machine.get("processor")),

@@ -20,6 +20,7 @@ import numpy as np
 
 from sciml.evaluation.result import Evaluation
 
+LOG, EARLIER = "metrics.csv", "earlier.csv"
 Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 
 
@@ -46,7 +47,7 @@ def read_run(folder: Path) -> Run:
         json.loads((folder / "metrics.json").read_text()),
         json.loads(about.read_text()) if about.exists() else {},
         config.read_text() if config.exists() else "",
-        read_curves(folder / "earlier.csv", folder / "metrics.csv"),
+        read_curves(folder / EARLIER, folder / LOG),
         Evaluation.load(evaluation) if evaluation.exists() else None,
     )
 

@@ -5,8 +5,7 @@ import io
 from pathlib import Path
 
 from datasets.store import commit
-
-LOG, EARLIER = "metrics.csv", "earlier.csv"
+from sciml.evaluation.run_folder import EARLIER, LOG
 
 
 def take_curves(checkpoint: Path, step: int, folder: Path) -> None:
@@ -14,14 +13,14 @@ def take_curves(checkpoint: Path, step: int, folder: Path) -> None:
     then.
 
     That run's folder lies above the checkpoint's; it may itself have been a continuation. A
-    checkpoint that was moved elsewhere brings no curves.
+    checkpoint that does not lie in the `checkpoints` of a run brings no curves. Means over an
+    epoch that was interrupted are those of its rest.
     """
-    rows = [
-        row
-        for name in (EARLIER, LOG)
-        for row in _rows(checkpoint.parent.parent / name)
-        if int(row["step"]) < step
-    ]
+    origin = checkpoint.parent.parent
+    if checkpoint.parent.name != "checkpoints" or not (origin / "run.json").is_file():
+        return
+    rows = [row for name in (EARLIER, LOG) for row in _rows(origin / name)]
+    rows = [row for row in rows if int(row["step"]) < step]
     if rows:
         columns = list(dict.fromkeys(column for row in rows for column in row))
         text = io.StringIO()
@@ -35,4 +34,4 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row.get("step")]
+        return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]

@@ -9,9 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 from solvers.grid import Axis, Grid
 
 SECTIONS = ("model", "task", "optimizer", "trainer", "seed", "batch_size")
-# Where and how long a run computes; the schedule checks its length itself.
-MAY_CHANGE = ("trainer.accelerator", "trainer.devices", "trainer.max_epochs", "trainer.max_steps")
-KEY = "origin"
+MAY_CHANGE = {  # where and how long a run computes; the schedule checks its length itself
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    *("trainer.max_epochs", "trainer.min_epochs", "trainer.max_steps", "trainer.min_steps"),
+    "trainer.max_time",
+}
+KEY, FILES = "origin", "data.train_files"
 
 
 class Origin(Callback):
@@ -32,7 +35,7 @@ def origin(config: DictConfig, facts: Mapping[str, Any], grid: Grid) -> dict[str
     `facts` and `grid` are those of the data set. Its hash and its split stand for the data, whose
     path may change; of the grid counts what a model takes from it.
     """
-    settings = {"data.hash": facts["hash"], "data.split": facts["split"]}
+    settings = {f"data.{key}": facts[key] for key in ("hash", "split", "train_files")}
     settings |= {f"data.{axis.name}": _sides(axis) for axis in grid.axes}
     for section in SECTIONS:
         value = config[section]
@@ -49,7 +52,7 @@ def require_same_run(settings: Mapping[str, Any], checkpoint: Mapping[str, Any],
     different = [
         f"{key} was {then.get(key, 'not set')}, is {settings.get(key, 'not set')}"
         for key in [*then, *(settings.keys() - then.keys())]
-        if key not in MAY_CHANGE and then.get(key) != settings.get(key)
+        if key not in (*MAY_CHANGE, FILES) and then.get(key) != settings.get(key)
     ]
     if different:
         raise ValueError(
@@ -67,12 +70,12 @@ def require_fair_test(
     then = checkpoint.get(KEY)
     if then is None:  # weights from elsewhere
         return
-    other = then["data.hash"] == facts["hash"] and then["data.split"] != facts["split"]
-    if other and not facts["test_apart"]:
+    same = all(then[f"data.{key}"] == facts[key] for key in ("hash", "split"))
+    if not same and set(then[FILES]) & set(facts["test_files"]):
         raise ValueError(
-            f"{path}: was trained on these data with the split {then['data.split']}, here it is "
-            f"{facts['split']}: test samples may be among those it has learnt. Give data.seed and "
-            "data.split of its config.yaml."
+            f"{path}: was trained on samples of these files (split {then['data.split']}, here "
+            f"{facts['split']}): test samples may be among those it has learnt. Give data.seed "
+            "and data.split of its config.yaml, or other test data."
         )
     for axis in grid.axes:
         known = then.get(f"data.{axis.name}", "absent")
@@ -84,7 +87,7 @@ def require_fair_test(
 
 
 def _sides(axis: Axis) -> str:
-    return f"{' to '.join(axis.boundary)}, points at {axis.points}"
+    return f"{'periodic' if axis.is_periodic else 'not periodic'}, points at {axis.points}"
 
 
 def _flat(name: str, value: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from omegaconf import DictConfig
 
 from datasets.build import instantiate
@@ -48,24 +48,14 @@ def fit(
     if config.ckpt_path is not None:
         checkpoints.take_along(Path(config.ckpt_path))
     watch, clock, shown = SignalWatch(checkpoints.last), TrainingTime(), progress()
-    callbacks: list[Callback] = [
-        *(shown, LearningRateMonitor("step"), FiniteGuard(), RandomState()),
-        *(clock, Origin(settings), checkpoints, watch),
+    callbacks = [shown, LearningRateMonitor("step"), FiniteGuard(), RandomState(), clock]
+    callbacks += [Origin(settings), checkpoints, watch]
+    loggers = [
+        CSVLogger(str(folder), name="", version=""),
+        TensorBoardLogger(str(folder), name="", version="tensorboard"),
     ]
     try:
-        trainer = _trainer(
-            config,
-            default_root_dir=str(folder),
-            logger=[
-                CSVLogger(str(folder), name="", version=""),
-                TensorBoardLogger(str(folder), name="", version="tensorboard"),
-            ],
-            callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
-            enable_progress_bar=isinstance(shown, ProgressBar),
-            num_sanity_val_steps=0,
-            log_every_n_steps=LOG_EVERY,
-        )
+        trainer = _trainer(config, loggers, callbacks, folder)
         with watch:
             trainer.fit(task, data, ckpt_path=config.ckpt_path, weights_only=True)
     except MisconfigurationException as error:
@@ -81,12 +71,23 @@ def fit(
 def device(config: DictConfig) -> torch.device:
     """Where a run with these settings computes; ValueError if the trainer refuses them."""
     try:
-        return _trainer(config, logger=False, enable_progress_bar=False).strategy.root_device
+        return _trainer(config, [], [], folder=None).strategy.root_device
     except MisconfigurationException as error:
         raise ValueError(f"trainer: {error}") from error
 
 
-def _trainer(config: DictConfig, **settings: Any) -> Trainer:
+def _trainer(
+    config: DictConfig, loggers: list[Logger], callbacks: list[Callback], folder: Path | None
+) -> Trainer:
     return instantiate(
-        config.trainer, enable_checkpointing=False, enable_model_summary=False, **settings
+        config.trainer,
+        logger=loggers,
+        callbacks=callbacks,
+        default_root_dir=None if folder is None else str(folder),
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=LOG_EVERY,
     )
