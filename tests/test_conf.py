@@ -98,9 +98,10 @@ def test_every_data_set_is_built(name, arrays, tmp_path):
     if name == "arrays":
         overrides = arrays
     elif name == "neuralop_pt":
-        file = tmp_path / "pairs.pt"
-        torch.save({"x": torch.rand(120, 6, 6), "y": torch.rand(120, 6, 6)}, file)
-        overrides += [f"data.train={file}", f"data.test={file}"]
+        for part, count in (("train", 120), ("test", 10)):
+            pairs = {"x": torch.rand(count, 6, 6), "y": torch.rand(count, 6, 6)}
+            torch.save(pairs, tmp_path / f"{part}.pt")
+            overrides.append(f"data.{part}={tmp_path / part}.pt")
     dataset = instantiate(compose(overrides).data)
     assert callable(dataset.source)
     assert callable(dataset.facts)
