@@ -5,9 +5,12 @@ for the rest.
 import logging
 import math
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -35,6 +38,12 @@ def job(config: DictConfig) -> float:
     """
     settings = HydraConfig.get()
     logging.captureWarnings(True)
+    last = Path(settings.runtime.output_dir).absolute() / "checkpoints" / "last.ckpt"
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise Interrupted(signal.Signals(number), last)
+
+    before = signal.signal(signal.SIGTERM, stop)  # while it trains, `SignalWatch` has its own
     try:
         folder = RunFolder(Path(settings.runtime.output_dir))
         try:
@@ -55,6 +64,8 @@ def job(config: DictConfig) -> float:
         if settings.mode == RunMode.MULTIRUN:
             print(f"job {settings.job.num} failed: {describe(error)}", file=sys.stderr)
         return math.nan
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def report_failure(folder: RunFolder) -> None:

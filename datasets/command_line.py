@@ -10,7 +10,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 COMPLAINTS = (HydraException, OmegaConfBaseException, MarkedYAMLError)
@@ -21,6 +21,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         options = error.options or ()
+        if not group:
+            return f"{choice}: there is no such configuration file"
         return (
             f"{group}={choice}: no such {group}; choose one of {', '.join(options)}"
             f"{_near(choice, options)}"
@@ -34,18 +36,25 @@ def explain(error: BaseException) -> str:
     cause = error
     while isinstance(cause, ConfigCompositionException) and cause.__cause__ is not None:
         cause = cause.__cause__
-    first = str(error).strip().splitlines()[0]
+    if isinstance(cause, GrammarParseError):
+        reason = str(cause).partition("\n")[0]
+        return f"an interpolation ${{...}} in the configuration is not well formed ({reason})"
+    lines = str(error).strip().splitlines() or str(cause).strip().splitlines()
+    first = lines[0] if lines else type(cause).__name__
     key = re.search(r"Key '([^']+)' is not in struct", str(cause))
     full = re.search(r"full_key: (\S+)", str(cause))
     if key:
         name = full.group(1) if full else key.group(1)
         near = _near(key.group(1), _keys(cause))
-        return f"{name}: no such key in the configuration{near}; see --help"
+        return (
+            f"{name}: no such key in the configuration{near}; see --help, and write +{name}=... "
+            "for an argument that is not listed there"
+        )
     missing = re.search(r"Missing mandatory value: (\S+)", str(cause))
     if missing:
         name = full.group(1) if isinstance(cause, MissingMandatoryValue) else missing.group(1)
         return f"{name} is not given and has no default; add {name}=... to the command line"
-    return first.replace("\n", " ")
+    return f"{first}; several values need -m" if "Ambiguous value" in first else first
 
 
 def _keys(error: BaseException) -> list[str]:

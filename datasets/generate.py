@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.types import RunMode
 
 from datasets.command_line import COMPLAINTS, explain
 from datasets.hydra_guard import install
@@ -142,8 +143,16 @@ def main(config: "DictConfig") -> None:
 
 def run(config: "DictConfig") -> int:
     """0, 1 after an error, 130 after Ctrl-C."""
+    from hydra.core.hydra_config import HydraConfig
+
     from datasets.shards import GenerationError
 
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        print("error: -m: a command makes one data set; run it once for each.", file=sys.stderr)
+        return 1
+    if not isinstance(config.root, str) or not config.root:
+        print(f"error: root={config.root} must be the path of a folder.", file=sys.stderr)
+        return 1
     try:
         folder = generate(
             config.pde,

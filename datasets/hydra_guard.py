@@ -105,9 +105,10 @@ def _checked(loader: ConfigLoaderImpl, *arguments: Any, **named: Any) -> DictCon
 
 
 def _own_source(source: ConfigSource, provider: str, path: str) -> None:
-    package = path.removeprefix("pkg://").replace("/", ".")
-    own = package == "hydra.conf" or package.startswith("hydra_plugins.")
-    if source.scheme() == "pkg" and not own:
+    scheme, _, package = path.partition("://")
+    package = package.replace("/", ".")
+    own = package in ("", "hydra.conf") or package.startswith("hydra_plugins.")
+    if scheme in ("pkg", "structured") and not own:
         raise ValueError(
             f"hydra.searchpath: {path} would import the package {package}; give its folder as "
             "file://..."

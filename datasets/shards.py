@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -62,6 +63,10 @@ def plan(
     maker = instantiate(recipe)
     if not isinstance(maker, Recipe):
         raise ValueError(f"{recipe['_target_']} is not a Recipe.")
+    if not re.fullmatch(r"\w[\w.-]*", maker.name):
+        raise ValueError(
+            f"name={maker.name!r}: a data set is named by letters, digits, dots, - and _."
+        )
     points = resolution if isinstance(resolution, Sequence) else [resolution] * maker.ndim
     shape = list(points)
     if len(shape) != maker.ndim or not all(_is_count(n) and n for n in shape):

@@ -34,6 +34,8 @@ def split(source: Source, sizes: Mapping[str, int | float], *, seed: int = 0) ->
     depend on the number of samples, the sizes and the seed alone. Raises ValueError when they do
     not fit.
     """
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed={seed} of the split must be a whole number, at least 0.")
     total = len(source)
     if all(isinstance(size, int) for size in sizes.values()):
         counts = dict(sizes)

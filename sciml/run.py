@@ -3,6 +3,7 @@ folder.
 """
 
 import logging
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
     """
     clock, memory = {"start": time.monotonic()}, PeakMemory()
     started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
-    _require_whole_numbers(config)
+    _require_settings(config)
     _log_to_file_only("lightning.pytorch", "lightning.fabric", "lightning")
     torch.set_num_threads(config.threads if config.threads is not None else THREADS)
     seed_everything(config.seed, verbose=False)
@@ -56,12 +57,12 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
     grid = data.metadata.grid
     settings = origin(config, facts, grid)
     if checkpoint is not None:
+        if not config.fit:
+            require_fair_test(facts, grid, checkpoint, config.ckpt_path)
         require_fit(task, checkpoint, config.ckpt_path)
         if config.fit:
             require_same_run(settings, checkpoint, config.ckpt_path)
             take_curves(Path(config.ckpt_path).absolute(), checkpoint["global_step"], folder.path)
-        else:
-            require_fair_test(facts, grid, checkpoint, config.ckpt_path)
     sources = _test_sources(config, dataset)
     clock["data"] = time.monotonic()
     parameters = sum(p.numel() for p in task.model.parameters())
@@ -110,6 +111,8 @@ def _checkpoint(config: DictConfig) -> dict[str, Any] | None:
         if not config.fit:
             raise ValueError("fit=false evaluates a trained model: give its ckpt_path=... as well.")
         return None
+    if not isinstance(config.ckpt_path, str) or not config.ckpt_path:
+        raise ValueError(f"ckpt_path={config.ckpt_path} must be the path of a checkpoint.")
     checkpoint = load_checkpoint(config.ckpt_path)
     if config.fit and "optimizer_states" not in checkpoint:
         raise ValueError(
@@ -119,7 +122,7 @@ def _checkpoint(config: DictConfig) -> dict[str, Any] | None:
     return checkpoint
 
 
-def _require_whole_numbers(config: DictConfig) -> None:
+def _require_settings(config: DictConfig) -> None:
     """What would otherwise fail in the middle of a library, or be taken for something else."""
     for key, least in LEAST.items():
         value = config[key]
@@ -128,6 +131,17 @@ def _require_whole_numbers(config: DictConfig) -> None:
             raise ValueError(f"{key}={value} must be a whole number, at least {least}.")
     if type(config.fit) is not bool:
         raise ValueError(f"fit={config.fit} must be true or false.")
+    if not isinstance(config.name, str) or not re.fullmatch(r"[^/\s]+", config.name):
+        raise ValueError(f"name={config.name} must be a word, it becomes a part of folder names.")
+    if config.get("experiment") is not None:
+        raise ValueError(
+            "an experiment's YAML must begin with the line `# @package _global_`, without it its "
+            "settings have no effect."
+        )
+    if config.fit and config.trainer.limit_val_batches == 0:
+        raise ValueError(
+            "trainer.limit_val_batches=0: validation chooses the weights, give it some batches."
+        )
 
 
 def _log_to_file_only(*names: str) -> None:

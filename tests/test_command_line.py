@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from sciml import run as run_module
 from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.tasks import Supervised
 from tests.helpers import (
@@ -69,6 +70,12 @@ def test_a_run_from_another_folder(finished):
         (["model=fnoo"], ["model=fnoo: no such model; choose one of fno, ", "did you mean fno?"]),
         (["data=zzz"], ["data=zzz: no such data; choose one of arrays, darcy"]),
         (["modell=fno"], ["modell: no such key", "did you mean model?"]),
+        (
+            ["optimizer.betas=[0.9,0.95]"],
+            ["optimizer.betas: no such key", "write +optimizer.betas="],
+        ),
+        (["model=fno,neuralop_fno"], ["Ambiguous value", "several values need -m"]),
+        (["--config-name=nope"], ["nope: there is no such configuration file"]),
         (["batchsize=3"], ["batchsize: no such key", "did you mean batch_size?", "--help"]),
         (["model.widht=3"], ["model.widht: no such key", "did you mean width?"]),
         (["trainer.maxepochs=3"], ["trainer.maxepochs: no such key", "did you mean max_epochs?"]),
@@ -131,6 +138,9 @@ def test_a_file_that_is_not_yaml_is_named(folder, capsys):
     path.write_text("width: 3\n  depth: [\n")
     outcome = main(f"--config-dir={path.parents[1]}", "model=mine", capsys=capsys)
     refused(outcome, f"{path}, line 2: not YAML (mapping values are not allowed here)")
+    path.write_text("name: ${a.b${c}}\n")
+    outcome = main(f"--config-dir={path.parents[1]}", "model=mine", capsys=capsys)
+    refused(outcome, "an interpolation ${...} in the configuration is not well formed")
 
 
 def bad_arrays(kind: str, folder: Path) -> list[str]:
@@ -324,6 +334,24 @@ def test_a_signal_during_validation_stops_after_it(folder, capsys, arrays, monke
     monkeypatch.setattr(Supervised, "validation_step", original)
     assert load_checkpoint(last)["global_step"] == 4
     assert main(*arrays, *TINY, f"ckpt_path={last}", "hydra.run.dir=b", capsys=capsys).code == 0
+
+
+@pytest.mark.parametrize("stage", ["_task", "_evaluate"])
+def test_sigterm_outside_training_is_told(folder, capsys, arrays, monkeypatch, stage):
+    original = getattr(run_module, stage)
+
+    def call(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return original(*arguments)
+
+    monkeypatch.setattr(run_module, stage, call)
+    before = signal.getsignal(signal.SIGTERM)
+    outcome = main(*arrays, *TINY, "trainer.max_epochs=1", capsys=capsys)
+    assert outcome.code == 143
+    assert outcome.err.startswith("interrupted by SIGTERM; ")
+    assert ("goes on" in outcome.err) == (stage == "_evaluate")
+    assert json.loads((the_run(folder) / "metrics.json").read_text())["status"] == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_run_that_ends_early_has_a_report(folder, capsys, arrays, monkeypatch):

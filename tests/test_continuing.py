@@ -13,7 +13,7 @@ from sciml.runtime.history import take_curves
 from sciml.tasks import Supervised
 from tests.helpers import equal, finish, save_pairs, smooth_pairs, weights
 
-CONSTANT = ("task.schedule._target_=sciml.tasks.Constant", "~task.schedule.warmup")
+CONSTANT = ("task/schedule=constant",)
 
 
 def test_a_run_continued_without_its_best_checkpoint_finds_one_of_its_own(

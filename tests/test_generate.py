@@ -315,3 +315,19 @@ def test_a_worker_that_dies_is_told_with_what_is_there(tmp_path):
     with patch("datasets.workers.ordered", die), pytest.raises(OSError) as failure:
         make_tiny(tmp_path)
     assert str(failure.value).startswith("a worker process died; 1 of 5 shards are committed in")
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["num_samples=2,3", "-m"], "error: -m: a command makes one data set"),
+        (["pde.name=../x"], "error: name='../x': a data set is named by letters"),
+        (["root=null"], "error: root=None must be the path of a folder"),
+    ],
+)
+def test_what_makes_no_data_set_here_is_refused(tmp_path, arguments, expected):
+    process = command(tmp_path / "data", *arguments)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1].startswith(expected)
+    assert list(tmp_path.rglob("*")) == []

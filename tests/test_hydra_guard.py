@@ -163,15 +163,18 @@ def test_the_generator_is_guarded_too(foreign, tmp_path):
     assert not marker.exists()
 
 
-def test_a_package_is_not_searched_for_configurations(tmp_path):
+@pytest.mark.parametrize("scheme", ["pkg", "structured"])
+def test_a_package_is_not_searched_for_configurations(tmp_path, scheme):
     package = tmp_path / "importme"
     package.mkdir()
     (package / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    environment = {"PYTHONPATH": str(tmp_path)}
     outcome = train(
-        "hydra.searchpath=[pkg://importme]", "trainer=none", cwd=tmp_path, environment=environment
+        f"hydra.searchpath=[{scheme}://importme]",
+        "trainer=none",
+        cwd=tmp_path,
+        environment={"PYTHONPATH": str(tmp_path)},
     )
-    refused(outcome, "hydra.searchpath: pkg://importme would import the package importme")
+    refused(outcome, f"hydra.searchpath: {scheme}://importme would import the package importme")
     assert not (tmp_path / "ran").exists()
 
 
@@ -201,6 +204,7 @@ def test_hydra_alone_runs_callbacks_packages_and_pickles(foreign, tmp_path):
     for options in (
         foreign("hydra/callbacks", callback(marker)),
         ["hydra.searchpath=[pkg://importme]"],
+        ["hydra.searchpath=[structured://importme]"],
         ["--experimental-rerun=job.pickle"],
     ):
         command = [sys.executable, "program.py", *options]

@@ -319,7 +319,8 @@ def test_a_nan_gradient_names_the_parameter(arrays, tmp_path, no_report, monkeyp
 
 def test_a_run_without_validation_chooses_nothing(arrays, tmp_path, no_report):
     with pytest.raises(ValueError, match=r"validation never ran, .*last.ckpt holds the last ones"):
-        finish(tmp_path / "run", *arrays, "trainer.limit_val_batches=0", "trainer.max_epochs=1")
+        rare = ("+trainer.check_val_every_n_epoch=2", "trainer.max_epochs=1")
+        finish(tmp_path / "run", *arrays, *rare)
     assert weights(tmp_path / "run", "last")
 
 
@@ -411,6 +412,15 @@ def test_a_used_folder_is_refused(complete):
         ("threads=0", "threads=0 must be a whole number, at least 1"),
         ("num_workers=-1", "num_workers=-1 must be a whole number, at least 0"),
         ("fit=fales", "fit=fales must be true or false"),
+        ("name=a/b", "name=a/b must be a word"),
+        ("name=null", "name=None must be a word"),
+        ("ckpt_path=5", "ckpt_path=5 must be the path of a checkpoint"),
+        ("ckpt_path=", "ckpt_path= must be the path of a checkpoint"),
+        ("+experiment={optimizer: {lr: 1}}", "must begin with the line `# @package _global_`"),
+        ("data.seed=-1", "seed=-1 of the split must be a whole number"),
+        ("trainer.limit_val_batches=0", "limit_val_batches=0: validation chooses the weights"),
+        ("trainer.limit_train_batches=0", "limit_train_batches=0 leaves no batch to train on"),
+        ("+trainer.strategy=ddp", "trainer: DDPStrategy is not supported"),
         (
             "trainer.limit_train_batches=1.5",
             "trainer: .* invalid value 1.5 for limit_train_batches",

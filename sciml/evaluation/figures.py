@@ -118,10 +118,11 @@ def error_spectrum(series: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]])
     shown = np.concatenate([np.concatenate(energies)[1:] for _, *energies in series.values()])
     if (shown > 0).any():
         top = shown.max()
-        axes.set(xscale="log", yscale="log")
+        axes.set_yscale("log")
+        _log_scale(axes.set_xscale, axes.xaxis, [k[1:] for k, *_ in series.values()])
         axes.set_ylim(max(shown[shown > 0].min(), 1e-16 * top) / 2, 3 * top)
     axes.set(xlabel="wavenumber |k| (radian per length)", ylabel="energy per shell")
-    axes.legend(loc="lower left")
+    axes.legend(loc="best")
     return figure
 
 

@@ -10,9 +10,8 @@ from solvers.grid import Axis, Grid
 
 SECTIONS = ("model", "task", "optimizer", "trainer", "seed", "batch_size")
 MAY_CHANGE = {  # where and how long a run computes; the schedule checks its length itself
-    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    *("trainer.accelerator", "trainer.devices", "trainer.max_time"),
     *("trainer.max_epochs", "trainer.min_epochs", "trainer.max_steps", "trainer.min_steps"),
-    "trainer.max_time",
 }
 KEY, FILES = "origin", "data.train_files"
 

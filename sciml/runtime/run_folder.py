@@ -59,9 +59,8 @@ class RunFolder:
         stopped = isinstance(error, Interrupted | KeyboardInterrupt)
         status = "interrupted" if stopped else "failed"
         first = str(error).strip().partition("\n")[0]
-        self.write_json(
-            "metrics.json", {"status": status, "error": f"{type(error).__name__}: {first}"}
-        )
+        text = f"{type(error).__name__}: {first}" if first else type(error).__name__
+        self.write_json("metrics.json", {"status": status, "error": text})
 
 
 def environment(device: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from omegaconf import DictConfig
 
 from datasets.build import instantiate
@@ -71,9 +72,15 @@ def fit(
 def device(config: DictConfig) -> torch.device:
     """Where a run with these settings computes; ValueError if the trainer refuses them."""
     try:
-        return _trainer(config, [], [], folder=None).strategy.root_device
+        strategy = _trainer(config, [], [], folder=None).strategy
     except MisconfigurationException as error:
         raise ValueError(f"trainer: {error}") from error
+    if not isinstance(strategy, SingleDeviceStrategy):
+        raise ValueError(
+            f"trainer: {type(strategy).__name__} is not supported, a run computes on one device; "
+            "leave trainer.strategy out and trainer.devices at 1."
+        )
+    return strategy.root_device
 
 
 def _trainer(

@@ -61,5 +61,7 @@ def total_steps(trainer: Trainer) -> int:
     batches = len(trainer.datamodule.train_dataloader())
     limit = trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    if batches < 1:
+        raise ValueError(f"trainer.limit_train_batches={limit} leaves no batch to train on.")
     planned = epochs * math.ceil(batches / trainer.accumulate_grad_batches)
     return planned if steps < 0 else min(steps, planned)
