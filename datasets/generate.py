@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from datasets.command_line import COMPLAINTS, explain
@@ -138,18 +139,16 @@ def _complete(
 @hydra.main(version_base="1.3", config_path="../conf", config_name="generate")
 def main(config: "DictConfig") -> None:
     """Make the data set of the configuration; what can go wrong is one line and an exit code."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        print("error: -m: a command makes one data set; run it once for each.", file=sys.stderr)
+        sys.exit(1)
     sys.exit(run(config))
 
 
 def run(config: "DictConfig") -> int:
     """0, 1 after an error, 130 after Ctrl-C."""
-    from hydra.core.hydra_config import HydraConfig
-
     from datasets.shards import GenerationError
 
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        print("error: -m: a command makes one data set; run it once for each.", file=sys.stderr)
-        return 1
     if not isinstance(config.root, str) or not config.root:
         print(f"error: root={config.root} must be the path of a folder.", file=sys.stderr)
         return 1
