@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 
 from datasets.command_line import COMPLAINTS, explain
 from datasets.hydra_guard import install
@@ -139,9 +137,6 @@ def _complete(
 @hydra.main(version_base="1.3", config_path="../conf", config_name="generate")
 def main(config: "DictConfig") -> None:
     """Make the data set of the configuration; what can go wrong is one line and an exit code."""
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        print("error: -m: a command makes one data set; run it once for each.", file=sys.stderr)
-        sys.exit(1)
     sys.exit(run(config))
 
 
@@ -181,6 +176,9 @@ def command() -> None:
     """`main`, with Hydra's complaints about the command line in one line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here as they are
     install()
+    if {"-m", "--multirun"} & set(sys.argv):
+        print("error: -m: a command makes one data set; run it once for each.", file=sys.stderr)
+        sys.exit(1)
     try:
         main()
     except COMPLAINTS as error:
