@@ -11,9 +11,7 @@ from solvers.implicit import Implicit
 from solvers.krylov import Info, conjugate_gradients
 from solvers.multigrid import Multigrid
 from solvers.stencil import Stencil, transmissibilities
-
-Value = float | Tensor
-Boundary = Value | Sequence[tuple[Value, Value]]
+from solvers.walls import Boundary, Value, expand, wall_values
 
 
 class Darcy:
@@ -111,20 +109,8 @@ class Darcy:
         """f [b, *space] and the wall values [b, *face]: lower x, upper x, lower y, ..."""
         f = self.source if f is None else f
         boundary = self.boundary if boundary is None else boundary
-        if isinstance(boundary, int | float | Tensor):
-            boundary = [(boundary, boundary)] * self.grid.ndim
-        if len(boundary) != self.grid.ndim or any(len(pair) != 2 for pair in boundary):
-            raise ValueError(
-                f"boundary must be a number or {self.grid.ndim} pairs (lower wall, upper wall), "
-                f"one per axis; got {len(boundary)} entries."
-            )
-        space = self.grid.shape
-        data = [_expand("f", f, (b, 1, *space), like)[:, 0]]
-        for axis, pair in enumerate(boundary):
-            face = (b, *space[:axis], *space[axis + 1 :])
-            name = f"boundary of axis {self.grid.axes[axis].name}"
-            data += [_expand(name, value, face, like) for value in pair]
-        return data
+        source = expand("f", f, (b, 1, *self.grid.shape), like)[:, 0]
+        return [source, *wall_values(boundary, self.grid, b, like)]
 
     def _system(self, a: Tensor, f: Tensor, *walls: Tensor) -> tuple[list[Tensor], Tensor]:
         """Transmissibilities and right-hand side of the balance of every cell."""
@@ -165,16 +151,6 @@ _ADVICE = (
     "Raise max_iterations if the limit was hit; loosen the tolerance if it stagnated, as it does "
     "near rounding error on fine grids; look at the contrast of a, which slows convergence."
 )
-
-
-def _expand(name: str, value: Value, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
-    fits = zip(reversed(value.shape), reversed(shape), strict=False)
-    if value.dim() > len(shape) or any(n not in (1, m) for n, m in fits):
-        raise ValueError(
-            f"{name} must be a number or broadcast to {shape}, got shape {tuple(value.shape)}."
-        )
-    return value.expand(shape)
 
 
 def _require(name: str, field: Tensor, holds: Tensor, what: str) -> None:

@@ -19,6 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from sciml.runtime.checkpoint_io import load_checkpoint
+from solvers.grid import Axis, Grid
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ("model.width=6", "model.modes=3", "model.depth=1", "trainer.max_epochs=2", "batch_size=8")
@@ -49,6 +50,13 @@ def smooth_pairs(
     a = filtered(white, (1 + k) ** -3)
     a = a / a.std()
     return a.numpy(), filtered(a + a.square(), 1 / (1 + k.square())).numpy()
+
+
+def periodic(sizes, lengths, points: str = "left") -> Grid:
+    """A periodic grid on [0, length] in each direction."""
+    sides = ("periodic", "periodic")
+    axes = zip("xyz", sizes, lengths, strict=False)
+    return Grid(tuple(Axis(a, n, 0.0, length, sides, points) for a, n, length in axes))
 
 
 def save_pairs(folder: Path, a: np.ndarray, u: np.ndarray) -> list[str]:

@@ -1,0 +1,71 @@
+"""Burgers' equation."""
+
+import torch
+from torch import Tensor
+
+from solvers.fourier import on
+from solvers.grid import Grid
+from solvers.semilinear import Scheme, SemiLinear
+
+
+class Burgers(SemiLinear):
+    """u_t + (u . grad) u = nu Lap u on a periodic grid, u with a component per dimension.
+
+    In one dimension in conservation form, u_t + (u^2 / 2)_x = nu u_xx. De-aliased by the 2/3
+    rule. `viscosity` nu in length^2 / time, a number or [b]. A shock is about nu / |u| wide and
+    needs a few points: below nu ~ |u| h take finite volumes. (PDEBench's nu is ours times pi.)
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        viscosity: float | Tensor,
+        dt: float,
+        substeps: int = 1,
+        scheme: Scheme | None = None,
+    ):
+        self.viscosity = viscosity
+        self.fields = ("u", "v", "w")[: grid.ndim]
+        super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
+        self._kept = self.fourier.kept(2 / 3)
+        self._gradient = [self.fourier.derivative(axis) for axis in range(grid.ndim)]
+
+    def make_linear(self) -> Tensor:
+        return self.per_sample(self.viscosity) * self.fourier.laplacian
+
+    def nonlinear(self, v: Tensor) -> Tensor:
+        v = v * on(self._kept, v.real)
+        u = self.fourier.inverse(v)
+        if self.grid.ndim == 1:
+            slope = on(self._gradient[0], v) * self.fourier.transform(0.5 * u.square())
+        else:
+            slope = self.fourier.transform(
+                sum(
+                    u[:, axis, None] * self.fourier.inverse(on(d, v) * v)
+                    for axis, d in enumerate(self._gradient)
+                )
+            )
+        return -slope * on(self._kept, v.real)
+
+
+def cole_hopf(x: Tensor, time: float, viscosity: float, period: float = 1.0) -> Tensor:
+    """The solution of the 1-D equation that begins with u = sin(2 pi x / period), [len(x)].
+
+    By the Cole-Hopf transformation the heat equation, here with the initial value
+    exp(c (cos kx - 1)), c = 1 / (2 nu k), whose Fourier coefficients are modified Bessel functions:
+
+        u = 4 nu k sum_n n e_n I_n(c) sin(n kx) / (I_0(c) + 2 sum_n e_n I_n(c) cos(n kx)),
+        e_n = exp(-nu n^2 k^2 t)          [Benton & Platzman 1972, Q. Appl. Math. 30, entry 1]
+
+    Needs c below about 700.
+    """
+    from scipy.special import ive  # scaled by exp(-c): ratios do not overflow
+
+    k = 2 * torch.pi / period
+    c = 1 / (2 * viscosity * k)
+    n = torch.arange(1, 60 + int(4 * c**0.5 + c / 2), dtype=torch.float64)
+    weight = torch.as_tensor(ive(n.numpy(), c)) * torch.exp(-viscosity * (n * k) ** 2 * time)
+    angle = torch.outer(n * k, x.double())
+    top = (n * weight) @ angle.sin()
+    return 4 * viscosity * k * top / (ive(0, c) + 2 * weight @ angle.cos())

@@ -1,0 +1,283 @@
+"""Burgers, Korteweg-de Vries, Kuramoto-Sivashinsky and reactions on periodic grids."""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import scipy.integrate
+import torch
+
+from solvers import (
+    AllenCahn,
+    Burgers,
+    Exponential,
+    FisherKPP,
+    GrayScott,
+    Imex,
+    KortewegDeVries,
+    KuramotoSivashinsky,
+    NavierStokes,
+    Unstable,
+    rollout,
+)
+from solvers.burgers import cole_hopf
+from solvers.korteweg_de_vries import soliton
+from solvers.navier_stokes import Kolmogorov
+from tests.helpers import periodic
+
+TWO_PI = 2 * math.pi
+
+
+def smooth(grid, channels=1, b=2, modes=3):
+    """A few waves with random amplitudes."""
+    x = grid.mesh()
+    u = torch.zeros(b, channels, *grid.shape, dtype=torch.float64)
+    for k in range(1, modes + 1):
+        for axis in range(grid.ndim):
+            wave = TWO_PI * k * x[axis] / grid.axes[axis].length
+            amplitude = torch.randn(2, b, channels, *[1] * grid.ndim, dtype=torch.float64) / k
+            u = u + amplitude[0] * torch.sin(wave) + amplitude[1] * torch.cos(wave)
+    return u
+
+
+def equations():
+    """One of each, with a field that suits it."""
+    line, long = periodic((32,), (TWO_PI,)), periodic((32,), (22.0,))
+    plane = periodic((16, 12), (TWO_PI, TWO_PI))
+    return {
+        "burgers": (Burgers(line, viscosity=0.1, dt=0.05, substeps=4), 1),
+        "burgers 2-D": (Burgers(plane, viscosity=0.1, dt=0.05, substeps=4), 2),
+        "korteweg-de vries": (KortewegDeVries(line, dt=0.01, substeps=4), 1),
+        "kuramoto-sivashinsky": (KuramotoSivashinsky(long, dt=0.05, substeps=4), 1),
+        "its derivative": (KuramotoSivashinsky(long, dt=0.05, substeps=4, conservative=True), 1),
+        "allen-cahn": (AllenCahn(plane, dt=0.05, substeps=4, diffusivity=0.1), 1),
+        "fisher": (FisherKPP(plane, dt=0.05, substeps=4, diffusivity=0.1), 1),
+        "gray-scott": (GrayScott(plane, dt=0.05, substeps=4, diffusivities=(0.2, 0.1)), 2),
+        "navier-stokes": (NavierStokes(plane, viscosity=0.1, dt=0.05, forcing=Kolmogorov(2)), 1),
+    }
+
+
+NAMES = list(equations())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_against_scipy(name):
+    """The same right-hand side by another method: SciPy's DOP853 on the system of all points."""
+    equation, channels = equations()[name]
+    u = 0.5 * smooth(equation.grid, channels, b=1)
+
+    def rhs(t, y):
+        return equation.rhs(torch.from_numpy(y).view_as(u)).flatten().numpy()
+
+    solution = scipy.integrate.solve_ivp(
+        rhs, (0, equation.dt), u.flatten().numpy(), method="DOP853", rtol=1e-11, atol=1e-12
+    )
+    expected = torch.from_numpy(np.ascontiguousarray(solution.y[:, -1])).view_as(u)
+    assert (equation(u) - expected).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_of_a_step(name):
+    equation, channels = equations()[name]
+    u = (0.5 * smooth(equation.grid, channels, b=1)).requires_grad_()
+    v, w = (torch.randn_like(u) for _ in range(2))
+    (gradient,) = torch.autograd.grad((equation(u) * w).sum(), u)
+    with torch.no_grad():
+        ahead, behind = ((equation(u + s * 1e-5 * v) * w).sum() for s in (1, -1))
+    assert (gradient * v).sum() == pytest.approx(float(ahead - behind) / 2e-5, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_do_not_influence_each_other(name):
+    equation, channels = equations()[name]
+    u = 0.5 * smooth(equation.grid, channels, b=3)
+    together, alone = equation(u), torch.cat([equation(v) for v in u.split(1)])
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_residual_of_a_step_is_of_second_order(name):
+    equation, channels = equations()[name]
+    u = 0.5 * smooth(equation.grid, channels, b=1)
+    sizes = []
+    for dt in (0.004, 0.002):
+        equation.dt, equation._step = dt, Exponential(equation.linear, equation.nonlinear, dt)
+        equation.substeps = 1
+        sizes.append(equation.residual(u, equation(u)).norm())
+    assert math.log2(sizes[0] / sizes[1]) == pytest.approx(2, abs=0.3)
+
+
+@pytest.mark.parametrize("viscosity", [0.1, 0.01])
+def test_burgers_against_cole_and_hopf(viscosity):
+    grid = periodic((512,), (1.0,))
+    x = grid.axes[0].coordinates()
+    equation = Burgers(grid, viscosity=viscosity, dt=0.1, substeps=100)
+    u = rollout(equation, torch.sin(TWO_PI * x)[None, None], 5)
+    for step in range(1, 6):
+        assert (u[0, step, 0] - cole_hopf(x, 0.1 * step, viscosity)).abs().max() < 1e-8
+    assert equation.tail(u[:, -1]).max() < 1e-8
+
+
+def test_cole_and_hopf_solve_the_equation():
+    """By differences in time and spectral derivatives in space."""
+    grid = periodic((256,), (1.0,))
+    x = grid.axes[0].coordinates()
+    equation = Burgers(grid, viscosity=0.02, dt=1.0)
+    before, now, after = (cole_hopf(x, t, 0.02) for t in (0.3 - 1e-4, 0.3, 0.3 + 1e-4))
+    slope = (after - before) / 2e-4
+    torch.testing.assert_close(slope, equation.rhs(now[None, None])[0, 0], rtol=0, atol=1e-5)
+    assert (cole_hopf(x, 0.0, 0.02) - torch.sin(TWO_PI * x)).abs().max() < 1e-12
+
+
+def test_viscosity_by_sample():
+    grid = periodic((64,), (1.0,))
+    u = smooth(grid, b=1).expand(3, -1, -1)
+    values = torch.tensor([0.01, 0.05, 0.2], dtype=torch.float64)
+    together = Burgers(grid, viscosity=values, dt=0.05, substeps=10)(u)
+    for i, value in enumerate(values.tolist()):
+        alone = Burgers(grid, viscosity=value, dt=0.05, substeps=10)(u[:1])
+        torch.testing.assert_close(together[i : i + 1], alone)
+
+
+def test_gradient_in_the_viscosity():
+    grid = periodic((16,), (1.0,))
+    u = smooth(grid, b=2, modes=2)
+    values = torch.tensor([0.05, 0.2], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda nu: Burgers(grid, viscosity=nu, dt=0.02)(u), values)
+
+
+def test_a_soliton_keeps_its_shape():
+    grid = periodic((256,), (40.0,))
+    x = grid.axes[0].coordinates()
+    equation = KortewegDeVries(grid, dt=0.1, substeps=100)
+    u = rollout(equation, soliton(x, 0.0, 4.0, 10.0, 40.0)[None, None], 10)[0, :, 0]
+    assert (u[-1] - soliton(x, 1.0, 4.0, 10.0, 40.0)).abs().max() < 1e-7
+    assert (u.sum(1) - u[0].sum()).abs().max() < 1e-11
+    assert (u.square().sum(1) / u[0].square().sum() - 1).abs().max() < 1e-7
+
+
+def test_the_mean_of_kuramoto_sivashinsky_is_kept_by_the_conservative_form():
+    grid = periodic((64,), (22.0,))
+    u = smooth(grid) + 0.3
+    for conservative, kept in ((True, True), (False, False)):
+        equation = KuramotoSivashinsky(grid, dt=1.0, substeps=20, conservative=conservative)
+        drift = (rollout(equation, u, 20).mean(-1) - u.mean(-1)[:, None]).abs().max()
+        assert (drift < 1e-12) == kept
+
+
+def test_one_form_is_the_derivative_of_the_other():
+    grid = periodic((64,), (22.0,))
+    u = smooth(grid)
+    integral = KuramotoSivashinsky(grid, dt=0.5, substeps=50)
+    derivative = KuramotoSivashinsky(grid, dt=0.5, substeps=50, conservative=True)
+    d = integral.fourier.derivative(0)
+    slope = lambda u: integral.fourier.inverse(d * integral.fourier.transform(u))  # noqa: E731
+    torch.testing.assert_close(derivative(slope(u)), slope(integral(u)), rtol=0, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_nearby_solutions_part_at_the_known_rate():
+    """The largest Lyapunov exponent for a period of 22 [Cvitanovic et al. 2010]: 0.048."""
+    grid = periodic((64,), (22.0,))
+    equation = KuramotoSivashinsky(grid, dt=1.0, substeps=10, conservative=True)
+    u = smooth(grid, b=8) - smooth(grid, b=8).mean()
+    u = u - u.mean(-1, keepdim=True)
+    for _ in range(200):
+        u = equation(u)
+    direction, total, steps = torch.randn_like(u), 0.0, 2000
+    direction -= direction.mean(-1, keepdim=True)
+    for step in range(steps):
+        direction = 1e-7 * direction / direction.norm(dim=-1, keepdim=True)
+        v = equation(u + direction)
+        u = equation(u)
+        direction = v - u
+        growth = (direction.norm(dim=-1) / 1e-7).log()
+        total += float(growth.mean()) if step >= 100 else 0.0
+    assert total / (steps - 100) == pytest.approx(0.045, abs=0.006)
+
+
+def test_allen_cahn_loses_energy():
+    grid = periodic((64, 64), (1.0, 1.0))
+    equation = AllenCahn(grid, dt=0.05, diffusivity=1e-3, rate=1.0)
+    gradient = [equation.fourier.derivative(axis) for axis in range(2)]
+
+    def energy(u):
+        v = equation.fourier.transform(u)
+        slope = sum(equation.fourier.inverse(d * v).square() for d in gradient)
+        return (5e-4 * slope + (1 - u**2).square() / 4).mean((1, 2, 3))
+
+    energies = torch.stack([energy(u) for u in rollout(equation, smooth(grid), 40).unbind(1)])
+    assert (energies.diff(dim=0) < 0).all()
+
+
+def test_a_front_of_fisher_moves_at_its_speed():
+    """u = (1 + e^(x / sqrt 6 - 5 t / 6))^-2 [Ablowitz & Zeppetella 1979], speed 5 / sqrt 6."""
+    grid = periodic((1024,), (200.0,))
+    x = grid.axes[0].coordinates()
+
+    def front(t):
+        edges = (x - 140, 60 - x)
+        parts = [(1 + torch.exp(e / 6**0.5 - 5 * t / 6)) ** -2 for e in edges]
+        return parts[0] + parts[1] - 1
+
+    equation = FisherKPP(grid, dt=1.0, substeps=20, diffusivity=1.0)
+    u = rollout(equation, front(0.0)[None, None], 8)[0, -1, 0]
+    assert (u - front(8.0)).abs().max() < 1e-6
+
+
+def test_gray_scott_rests_where_there_is_nothing_to_convert():
+    grid = periodic((8, 8), (1.0, 1.0))
+    equation = GrayScott(grid, dt=10.0)
+    rest = torch.stack((torch.ones(1, 8, 8), torch.zeros(1, 8, 8)), dim=1).double()
+    torch.testing.assert_close(equation(rest), rest)
+
+
+def test_a_step_too_long_is_stopped():
+    grid = periodic((64,), (1.0,))
+    equation = Burgers(grid, viscosity=1e-4, dt=1.0)
+    with pytest.raises(
+        Unstable, match=r"Burgers: sample 1 of 2 is not finite .* Take more substeps"
+    ):
+        u = smooth(grid)
+        u[0] = 0
+        rollout(equation, 50 * u, 20)
+
+
+def test_recomputing_saves_nothing_but_memory():
+    grid = periodic((32,), (1.0,))
+    equation = Burgers(grid, viscosity=0.05, dt=0.05, substeps=5)
+    start, gradients = smooth(grid, b=1, modes=2), []
+    for recompute in (False, True):
+        u = start.clone().requires_grad_()
+        rollout(equation, u, 4, recompute=recompute)[:, -1].square().sum().backward()
+        gradients.append(u.grad)
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("scheme", [partial(Exponential, order=2), partial(Imex, scheme="rk4")])
+def test_schemes_converge_to_one_solution(scheme):
+    grid = periodic((32,), (TWO_PI,))
+    u = 0.5 * smooth(grid)
+    reference = Burgers(grid, viscosity=0.1, dt=0.2, substeps=40)(u)
+    coarse, fine = (
+        (Burgers(grid, viscosity=0.1, dt=0.2, substeps=n, scheme=scheme)(u) - reference).norm()
+        for n in (20, 40)
+    )
+    assert math.log2(coarse / fine) == pytest.approx(2, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    "make, expected",
+    [
+        (lambda g: Burgers(g, viscosity=0.1, dt=0.0), "dt=0.0 must be positive"),
+        (lambda g: Burgers(g, viscosity=0.1, dt=0.1, substeps=0), "substeps=0 at least 1"),
+        (lambda g: KortewegDeVries(periodic((8, 8), (1.0, 1.0)), dt=1.0), "is one-dimensional"),
+        (lambda g: NavierStokes(g, viscosity=0.1, dt=1.0), "is two-dimensional"),
+        (lambda g: GrayScott(g, dt=1.0, diffusivities=(1.0,)), "a diffusivity >= 0 for each of"),
+        (lambda g: Burgers(g, viscosity=0.1, dt=0.1)(torch.ones(2, 8)), r"expected \[b, 1, 8\]"),
+    ],
+)
+def test_wrong_settings(make, expected):
+    with pytest.raises(ValueError, match=expected):
+        make(periodic((8,), (1.0,)))
