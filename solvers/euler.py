@@ -104,8 +104,3 @@ class Euler(ConservationLaw):
         parts[1 + axis] = density * middle
         parts[-1] = density * (u[:, -1] / rho + (middle - v) * (middle + p / (rho * (outer - v))))
         return torch.stack(parts, dim=1)
-
-    def mirrored(self, w: Tensor, axis: int) -> Tensor:
-        sign = torch.ones(w.shape[1], dtype=w.dtype, device=w.device)
-        sign[1 + axis] = -1
-        return w * sign.view(-1, *[1] * self.grid.ndim)

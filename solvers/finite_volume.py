@@ -1,5 +1,6 @@
 """Finite volumes for conservation laws: reconstruction, numerical flux, walls, Runge-Kutta."""
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -72,17 +73,11 @@ class ConservationLaw(Evolution):
     def to_conserved(self, w: Tensor) -> Tensor:
         return w
 
-    def source(self, w: Tensor) -> Tensor | None:
-        """s(u) [b, c, *space] from primitive variables, None for zero."""
-        return None
-
     def mirrored(self, w: Tensor, axis: int) -> Tensor:
-        """Primitive variables as a wall normal to `axis` reflects them."""
-        return w
-
-    def diffusion_number(self, u: Tensor) -> float:
-        """dt-limit of parabolic terms, as substeps per unit of time; 0 where there are none."""
-        return 0.0
+        """Primitive variables as a wall reflects them; those from 1 to ndim are the velocity."""
+        sign = torch.ones(w.shape[1], dtype=w.dtype, device=w.device)
+        sign[1 + axis] = -1
+        return w * sign.view(-1, *[1] * self.grid.ndim)
 
     def rhs(self, u: Tensor) -> Tensor:
         self._check(u)
@@ -95,8 +90,7 @@ class ConservationLaw(Evolution):
             slope = slope - (below.narrow(dim, 1, n) - above.narrow(dim, 0, n)) / a.spacing
             inner = self.inner_source(right.narrow(dim, 0, n), left.narrow(dim, 1, n), axis)
             slope = slope if inner is None else slope + inner
-        source = self.source(w)
-        return slope if source is None else slope + source
+        return slope
 
     def advance(self, u: Tensor) -> Tensor:
         needed, numerics = self._needed(u), self.numerics
@@ -121,7 +115,7 @@ class ConservationLaw(Evolution):
         rate = float(sum(rates).max())
         if not rate < float("inf"):
             raise Unstable(f"{type(self).__name__}: a wave speed is not finite.")
-        return max(1, -int(-self.dt * max(rate / self.numerics.cfl, self.diffusion_number(u)) // 1))
+        return max(1, math.ceil(self.dt * rate / self.numerics.cfl))
 
     def _states(self, padded: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         """Both states at every face, from cells with two more on either side."""

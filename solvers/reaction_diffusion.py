@@ -50,7 +50,24 @@ class ReactionDiffusion(SemiLinear):
         return self.fourier.transform(self.reaction(self.fourier.inverse(v * kept))) * kept
 
 
-class AllenCahn(ReactionDiffusion):
+class SingleField(ReactionDiffusion):
+    """One field with one diffusivity D and one rate r of reaction."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        dt: float,
+        diffusivity: float = 1e-3,
+        rate: float = 1.0,
+        substeps: int = 1,
+        scheme: Scheme | None = None,
+    ):
+        self.rate = rate
+        super().__init__(grid, (diffusivity,), dt=dt, substeps=substeps, scheme=scheme)
+
+
+class AllenCahn(SingleField):
     """u_t = D Lap u + r (u - u^3): phases -1 and 1, fronts sqrt(8 D / r) wide.
 
     Decreases the energy, the integral of D |grad u|^2 / 2 + r (1 - u^2)^2 / 4.
@@ -58,40 +75,14 @@ class AllenCahn(ReactionDiffusion):
 
     fields, degree = ("phase",), 3
 
-    def __init__(
-        self,
-        grid: Grid,
-        *,
-        dt: float,
-        diffusivity: float = 1e-3,
-        rate: float = 1.0,
-        substeps: int = 1,
-        scheme: Scheme | None = None,
-    ):
-        self.rate = rate
-        super().__init__(grid, (diffusivity,), dt=dt, substeps=substeps, scheme=scheme)
-
     def reaction(self, u: Tensor) -> Tensor:
         return self.rate * (u - u**3)
 
 
-class FisherKPP(ReactionDiffusion):
+class FisherKPP(SingleField):
     """u_t = D Lap u + r u (1 - u): u = 1 invades u = 0 at the speed 2 sqrt(r D)."""
 
     fields, degree = ("density",), 2
-
-    def __init__(
-        self,
-        grid: Grid,
-        *,
-        dt: float,
-        diffusivity: float = 1e-3,
-        rate: float = 1.0,
-        substeps: int = 1,
-        scheme: Scheme | None = None,
-    ):
-        self.rate = rate
-        super().__init__(grid, (diffusivity,), dt=dt, substeps=substeps, scheme=scheme)
 
     def reaction(self, u: Tensor) -> Tensor:
         return self.rate * (u - u.square())

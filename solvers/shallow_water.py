@@ -110,8 +110,3 @@ class ShallowWater(ConservationLaw):
         parts = [torch.zeros_like(force) for _ in self.fields]
         parts[1 + axis] = force / self.grid.axes[axis].spacing
         return torch.stack(parts, dim=1)
-
-    def mirrored(self, w: Tensor, axis: int) -> Tensor:
-        sign = torch.ones(w.shape[1], dtype=w.dtype, device=w.device)
-        sign[1 + axis] = -1
-        return w * sign.view(-1, *[1] * self.grid.ndim)

@@ -117,12 +117,14 @@ def test_one_line_names_the_argument(target, name, value, expected):
         instantiate({"_target_": "torch.optim.SGD", "a": [{"_target_": target, name: value}]})
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda p: p.stem)
+FILES = sorted(p for p in (ROOT / "conf").rglob("*.yaml") if "\n_target_: " in f"\n{p.read_text()}")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_configured_class_has_annotations_that_can_be_read(path):
     config = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     found = list(described({k: v for k, v in config.items() if k != "hydra"}))
-    if not found:
-        pytest.skip("describes no object")
+    assert found
     for mapping in found:
         builder = check_target(mapping["_target_"])
         hints = get_type_hints(builder.__init__)
