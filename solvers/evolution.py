@@ -33,6 +33,16 @@ class Evolution(ABC):
     def rhs(self, u: Tensor) -> Tensor:
         """F(u) [b, c, *space] of the same discretisation in space."""
 
+    @abstractmethod
+    def halved(self) -> "Evolution":
+        """The same step in twice as many substeps, which shows how much the time step matters;
+        itself where time is exact.
+        """
+
+    def tail(self, u: Tensor) -> Tensor:
+        """Share of u that the grid hardly resolves, [b, c]; 0 where a method does not say."""
+        return u.new_zeros(u.shape[:2])
+
     def __call__(self, u: Tensor) -> Tensor:
         """u after `dt`. Raises ValueError for a wrong shape and `Unstable` for NaN or infinity."""
         self._check(u)

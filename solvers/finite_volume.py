@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -22,11 +23,11 @@ class ConservationLaw(Evolution):
     solution is smooth, first order at extrema and jumps. Sides are periodic, `open` (zero
     gradient) or walls (`neumann`: scalars are mirrored and the normal velocity changes sign).
 
-    A step `dt` is divided into as many equal substeps as the fastest wave of the whole batch
-    needs, |speed| dt / h <= cfl in the sum over axes, found anew before each step; more than
-    `max_substeps` of `numerics` raise `Unstable`. With `substeps` their number is fixed, which
-    keeps samples independent of each other; too few raise `Unstable` as well. Conserved sums are
-    kept to rounding. Limiters have kinks: derivatives exist almost everywhere.
+    A step `dt` of a sample is divided into as many equal substeps as its fastest wave needs,
+    |speed| dt / h <= cfl in the sum over axes, found anew before each step; more than
+    `max_substeps` of `numerics` raise `Unstable`. With `substeps` their number is fixed, and too
+    few raise `Unstable` as well. Samples of a batch do not influence each other. Conserved sums
+    are kept to rounding. Limiters have kinks: derivatives exist almost everywhere.
 
     A subclass gives `flux`, `speed`, `numerical_flux` and what is its own below.
     """
@@ -94,28 +95,38 @@ class ConservationLaw(Evolution):
 
     def advance(self, u: Tensor) -> Tensor:
         needed, numerics = self._needed(u), self.numerics
-        count = needed if numerics.substeps is None else numerics.substeps
-        if count > numerics.max_substeps or needed > count:
+        allowed = numerics.max_substeps if numerics.substeps is None else numerics.substeps
+        if needed.max() > allowed:
             raise Unstable(
-                f"{type(self).__name__}: a step of dt={self.dt:g} needs {needed} substeps for "
-                f"cfl={numerics.cfl:g}, {min(count, numerics.max_substeps)} are allowed. Lower "
-                "dt, or raise substeps or max_substeps."
+                f"{type(self).__name__}: a step of dt={self.dt:g} needs {int(needed.max())} "
+                f"substeps for cfl={numerics.cfl:g}, {allowed} are allowed. Lower dt, or raise "
+                "substeps or max_substeps."
             )
-        for _ in range(count):
-            u = numerics.scheme(self.rhs, u, self.dt / count)
+        if numerics.substeps is not None:
+            needed = torch.full_like(needed, numerics.substeps)
+        counts = needed.view(-1, *[1] * (u.dim() - 1))
+        for k in range(int(needed.max())):
+            after = numerics.scheme(self.rhs, u, (self.dt / counts).to(u.dtype))
+            u = after if k < int(needed.min()) else torch.where(k < counts, after, u)
         return u
 
+    def halved(self) -> "ConservationLaw":
+        other = copy(self)
+        other.numerics = self.numerics.halved()
+        return other
+
     @torch.no_grad()
-    def _needed(self, u: Tensor) -> int:
+    def _needed(self, u: Tensor) -> Tensor:
+        """Substeps that each sample needs, [b]."""
         w = self.to_primitive(u)
         rates = [
             self.speed(w, axis).flatten(1).amax(dim=1) / a.spacing
             for axis, a in enumerate(self.grid.axes)
         ]
-        rate = float(sum(rates).max())
-        if not rate < float("inf"):
+        rate = sum(rates)
+        if not (rate < math.inf).all():
             raise Unstable(f"{type(self).__name__}: a wave speed is not finite.")
-        return max(1, math.ceil(self.dt * rate / self.numerics.cfl))
+        return (self.dt * rate.double() / self.numerics.cfl).ceil().clamp_min(1).long()
 
     def _states(self, padded: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         """Both states at every face, from cells with two more on either side."""
@@ -172,3 +183,10 @@ class Numerics:
             )
         self.limiter, self.scheme, self.cfl = LIMITERS[limiter], SCHEMES[scheme], cfl
         self.substeps, self.max_substeps = substeps, max_substeps
+
+    def halved(self) -> "Numerics":
+        """Twice as many substeps."""
+        other = copy(self)
+        other.cfl, other.max_substeps = self.cfl / 2, 2 * self.max_substeps
+        other.substeps = None if self.substeps is None else 2 * self.substeps
+        return other

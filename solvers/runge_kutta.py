@@ -17,7 +17,7 @@ class ShuOsher:
     def __init__(self, order: int, shares: Sequence[float]):
         self.order, self.shares = order, tuple(shares)
 
-    def __call__(self, rhs: Rhs, u: Tensor, dt: float) -> Tensor:
+    def __call__(self, rhs: Rhs, u: Tensor, dt: float | Tensor) -> Tensor:
         v = u
         for share in self.shares:
             v = share * u + (1 - share) * (v + dt * rhs(v))

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from copy import copy
 
 from torch import Tensor
 
@@ -26,10 +27,11 @@ class SemiLinear(Evolution):
     def __init__(self, grid: Grid, *, dt: float, substeps: int = 1, scheme: Scheme | None = None):
         if not dt > 0 or substeps < 1:
             raise ValueError(f"dt={dt} must be positive and substeps={substeps} at least 1.")
-        self.grid, self.dt, self.substeps = grid, dt, substeps
+        self.grid, self.dt = grid, dt
         self.fourier = Fourier(grid)
         self.linear = self.make_linear()
-        self._step = (scheme or Exponential)(self.linear, self.nonlinear, dt / substeps)
+        self._scheme = scheme or Exponential
+        self._divide(substeps)
 
     @abstractmethod
     def make_linear(self) -> Tensor:
@@ -38,6 +40,15 @@ class SemiLinear(Evolution):
     @abstractmethod
     def nonlinear(self, v: Tensor) -> Tensor:
         """Spectrum of N(u) from the spectrum v of u, [b, c, *modes]; free of aliases."""
+
+    def halved(self) -> "SemiLinear":
+        other = copy(self)
+        other._divide(2 * self.substeps)
+        return other
+
+    def _divide(self, substeps: int) -> None:
+        self.substeps = substeps
+        self._step = self._scheme(self.linear, self.nonlinear, self.dt / substeps)
 
     def advance(self, u: Tensor) -> Tensor:
         v = self.fourier.transform(u)

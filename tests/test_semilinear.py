@@ -281,3 +281,15 @@ def test_schemes_converge_to_one_solution(scheme):
 def test_wrong_settings(make, expected):
     with pytest.raises(ValueError, match=expected):
         make(periodic((8,), (1.0,)))
+
+
+def test_half_the_substep_and_a_full_tail():
+    equation = Burgers(periodic((32,), (TWO_PI,)), viscosity=0.1, dt=0.5)
+    u = torch.sin(equation.grid.mesh())[None]
+    half, quarter = equation.halved(), equation.halved().halved()
+    assert (half.substeps, quarter.substeps, equation.substeps) == (2, 4, 1)
+    far = Burgers(equation.grid, viscosity=0.1, dt=0.5, substeps=32)(u)
+    first, second = ((e(u) - far).norm() for e in (equation, half))
+    assert first / second == pytest.approx(16, rel=0.5)
+    assert equation.tail(u) < 1e-20
+    assert equation.tail(torch.sign(u)) > 1e-3
