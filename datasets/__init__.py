@@ -23,10 +23,13 @@ _MODULES = {
     "Normalizer": "normalize",
     "Recipe": "recipe",
     "ShardedSource": "reader",
+    "ShardedTrajectories": "reader",
     "Solution": "recipe",
     "Source": "schema",
     "SteadyRecipe": "recipe",
     "Subset": "split",
+    "Trajectories": "trajectories",
+    "Windows": "windows",
 }
 
 __all__ = sorted(_MODULES)

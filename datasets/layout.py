@@ -125,6 +125,17 @@ def read_field(dataset: h5py.Dataset, field: Field, ndim: int, rows: Sequence[in
     return np.moveaxis(block, -1, 1) if rank else block[:, None]
 
 
+def read_frames(
+    dataset: h5py.Dataset, field: Field, ndim: int, row: int, frames: slice | None
+) -> np.ndarray:
+    """Frames [t, components, *space] of one trajectory; [components, *space] of a field without
+    time, `frames` None.
+    """
+    block = dataset[row] if frames is None else dataset[row, frames]
+    at = block.ndim - ndim - order(field, ndim)
+    return np.moveaxis(block, -1, at) if order(field, ndim) else np.expand_dims(block, at)
+
+
 def _write_dimensions(file: h5py.File, metadata: Metadata, num_frames: int) -> None:
     group = file.create_group("dimensions")
     group.attrs["spatial_dims"] = _names([axis.name for axis in metadata.grid.axes])

@@ -3,26 +3,29 @@
 import os
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import torch
+from torch import Tensor
 
 from datasets.hdf5 import open_file
-from datasets.layout import dataset_path, read_field
+from datasets.layout import dataset_path, read_field, read_frames
 from datasets.manifest import Manifest, Shard
 from datasets.schema import SPLITS, Batch, Field
 
 
-class ShardedSource:
-    """One split of a generated data set (a `Source`); samples are read when they are asked for.
+class Shards:
+    """One split of a generated data set: where its samples lie.
 
     What the manifest does not list is not there, and a split whose shards are not all listed is
     refused. On first opening in a process a shard is checked against size and sha256 of the
     manifest. At most `max_open` files are open per process; none travels to another process.
-    Numbers are stored as float32; `dtype` is that of the batches.
+    Numbers are stored as float32; `dtype` is that of what is read.
     """
 
     def __init__(
@@ -38,8 +41,6 @@ class ShardedSource:
         self.manifest = Manifest(folder)
         self.metadata = self.manifest.metadata
         self.split, self.dtype = split, dtype
-        if self.metadata.dt is not None:
-            raise ValueError(f"{folder}: holds trajectories; only steady maps are read here.")
         self._shards = self.manifest.of(split)
         self._starts = [shard.samples[0] for shard in self._shards]
         self._size = self.manifest.header.counts[split]
@@ -50,18 +51,40 @@ class ShardedSource:
                 f"{self.manifest.remedy}"
             )
         self._files = OpenShards(max_open)
-        self._coordinates = self.metadata.grid.mesh(dtype)
 
     def __len__(self) -> int:
         return self._size
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Shard and row of a sample."""
+        if not 0 <= index < self._size:
+            raise IndexError(f"sample {index} of {self._size} in {self.split}.")
+        number = bisect_right(self._starts, index) - 1
+        return number, index - self._starts[number]
+
+    @contextmanager
+    def _opened(self, shard: Shard) -> Iterator["OpenShard"]:
+        try:
+            yield self._files.get(self.manifest, shard)
+        except (OSError, KeyError) as error:
+            path = self.manifest.folder / shard.file
+            raise ValueError(f"{path}: {error}. {self.manifest.remedy}") from error
+
+
+class ShardedSource(Shards):
+    """The pairs of a steady map in one split (a `Source`), read when they are asked for."""
+
+    def __init__(self, folder: Path | str, split: str, **options: Any):
+        super().__init__(folder, split, **options)
+        if self.metadata.num_frames is not None:
+            raise ValueError(f"{folder}: holds trajectories; read it as ShardedTrajectories.")
+        self._coordinates = self.metadata.grid.mesh(self.dtype)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The samples in the order of `indices`, read shard by shard."""
         by_shard: dict[int, list[int]] = {}
         for position, index in enumerate(indices):
-            if not 0 <= index < self._size:
-                raise IndexError(f"sample {index} of {self._size} in {self.split}.")
-            by_shard.setdefault(bisect_right(self._starts, index) - 1, []).append(position)
+            by_shard.setdefault(self._place(index)[0], []).append(position)
         num, meta = len(indices), self.metadata
         input = torch.empty(num, meta.in_channels, *meta.grid.shape, dtype=self.dtype)
         target = torch.empty(num, meta.out_channels, *meta.grid.shape, dtype=self.dtype)
@@ -75,19 +98,56 @@ class ShardedSource:
 
     def _read(self, shard: Shard, rows: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Input, target and parameters of some rows of a shard."""
-        meta, file = self.metadata, self._files.get(self.manifest, shard)
-        try:
+        meta = self.metadata
+        with self._opened(shard) as file:
             input, target = (
                 np.concatenate([file.field(f, meta.ndim, rows) for f in fields], axis=1)
                 for fields in (meta.input_fields, meta.target_fields)
             )
             parameters = np.empty((len(rows), len(meta.parameters)))
             for column, name in enumerate(meta.parameters):
-                parameters[:, column] = file.dataset(f"scalars/{name}")[:][rows]
-        except (OSError, KeyError) as error:
-            path = self.manifest.folder / shard.file
-            raise ValueError(f"{path}: {error}. {self.manifest.remedy}") from error
+                parameters[:, column] = file.scalars(name)[rows]
         return input, target, parameters
+
+
+class ShardedTrajectories(Shards):
+    """The solutions over time in one split (`Trajectories`), read frame by frame."""
+
+    def __init__(self, folder: Path | str, split: str, **options: Any):
+        super().__init__(folder, split, **options)
+        meta = self.metadata
+        if meta.num_frames is None or meta.dt is None:
+            raise ValueError(f"{folder}: holds a steady map; read it as ShardedSource.")
+        self._times = np.arange(meta.num_frames) * meta.dt
+
+    def times(self, index: int) -> np.ndarray:
+        return self._times
+
+    def read(self, index: int, frames: slice) -> Tensor:
+        return self._fields(self.metadata.target_fields, index, frames)
+
+    def constants(self, index: int) -> Tensor:
+        if not self.metadata.input_fields:
+            return torch.empty(0, *self.metadata.grid.shape, dtype=self.dtype)
+        return self._fields(self.metadata.input_fields, index, None)
+
+    def parameters(self, index: int) -> Tensor:
+        number, row = self._place(index)
+        names = self.metadata.parameters
+        if not names:
+            return torch.empty(0, dtype=self.dtype)
+        with self._opened(self._shards[number]) as file:
+            values = [file.scalars(name)[row] for name in names]
+        return torch.tensor(values, dtype=self.dtype)
+
+    def _fields(self, fields: Sequence[Field], index: int, frames: slice | None) -> Tensor:
+        """Components [(t,) c, *space] of some fields of a trajectory."""
+        number, row = self._place(index)
+        ndim = self.metadata.ndim
+        with self._opened(self._shards[number]) as file:
+            parts = [read_frames(file.stored(f, ndim), f, ndim, row, frames) for f in fields]
+        found = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1 - ndim)
+        return torch.from_numpy(found).to(self.dtype)
 
 
 class OpenShard:
@@ -96,14 +156,24 @@ class OpenShard:
     def __init__(self, file: h5py.File):
         self.file = file
         self._datasets: dict[str, h5py.Dataset] = {}
+        self._scalars: dict[str, np.ndarray] = {}
 
     def dataset(self, path: str) -> h5py.Dataset:
         if path not in self._datasets:
             self._datasets[path] = self.file[path]
         return self._datasets[path]
 
+    def stored(self, field: Field, ndim: int) -> h5py.Dataset:
+        return self.dataset(dataset_path(field, ndim))
+
     def field(self, field: Field, ndim: int, rows: list[int]) -> np.ndarray:
-        return read_field(self.dataset(dataset_path(field, ndim)), field, ndim, rows)
+        return read_field(self.stored(field, ndim), field, ndim, rows)
+
+    def scalars(self, name: str) -> np.ndarray:
+        """One number for each sample of the shard, read once."""
+        if name not in self._scalars:
+            self._scalars[name] = self.dataset(f"scalars/{name}")[:]
+        return self._scalars[name]
 
 
 class OpenShards:

@@ -37,9 +37,11 @@ class Field:
 class Metadata:
     """Everything a model, a loss and a report need to know about a data set.
 
-    `dt` is the time between frames, None for a steady map. `provenance` is free-form text by key
-    (recipe, solver, solver version, seed, source file ...), shown in the report and never
-    interpreted.
+    Of a map, `input_fields` are what it takes and `target_fields` what it gives. Of solutions over
+    time the target fields change in time and the input fields do not; `dt` is the time between
+    frames and `num_frames` their number, both None for a steady map. `provenance` is free-form
+    text by key (recipe, solver, solver version, seed, source file ...), shown in the report and
+    never interpreted.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Metadata:
     grid: Grid
     parameters: tuple[str, ...] = ()
     dt: float | None = None
+    num_frames: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -65,7 +68,11 @@ class Metadata:
     def describe(self) -> str:
         """One line, such as `permeability -> pressure on 64 x 64`."""
         names = [", ".join(f.name for f in fs) for fs in (self.input_fields, self.target_fields)]
-        return f"{names[0]} -> {names[1]} on {' x '.join(map(str, self.grid.shape))}"
+        space = f"on {' x '.join(map(str, self.grid.shape))}"
+        if self.num_frames is None:
+            return f"{names[0]} -> {names[1]} {space}"
+        constant = f", constant {names[0]}," if names[0] else ""
+        return f"{self.num_frames} frames of {names[1]}{constant} {space}, dt {self.dt:g}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists and scalars, as JSON holds them; `from_dict` is the inverse."""

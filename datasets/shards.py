@@ -93,7 +93,7 @@ def _is_count(number: Any) -> bool:
 
 def _samples_per_shard(metadata: Metadata) -> int:
     """As many samples as fit in 32 MiB, at most 64: few enough to solve in one batch or to lose."""
-    components = metadata.in_channels + metadata.out_channels
+    components = metadata.in_channels + (metadata.num_frames or 1) * metadata.out_channels
     sample_bytes = 4 * components * math.prod(metadata.grid.shape)
     return min(max(MAX_BYTES // sample_bytes, 1), MAX_SAMPLES)
 

@@ -71,8 +71,8 @@ def test_indices_outside_are_refused(folder):
     with pytest.raises(ValueError, match="split='dev' is not one of"):
         ShardedSource(folder, "dev")
     with patch("datasets.manifest.Metadata.from_dict") as metadata:
-        metadata.return_value.dt = 0.1
-        with pytest.raises(ValueError, match="holds trajectories; only steady maps"):
+        metadata.return_value.num_frames = 3
+        with pytest.raises(ValueError, match="holds trajectories; read it as ShardedTrajectories"):
             ShardedSource(folder, "test")
     with pytest.raises(ValueError, match="max_open=0"):
         ShardedSource(folder, "test", max_open=0)
