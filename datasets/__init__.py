@@ -14,6 +14,7 @@ _MODULES = {
     "Batch": "schema",
     "DataModule": "datamodule",
     "DataSet": "schema",
+    "EvolutionRecipe": "evolution_recipe",
     "Field": "schema",
     "Generated": "dataset",
     "Metadata": "schema",

@@ -7,11 +7,13 @@ from typing import Any
 
 from datasets.arrays import ArraySource
 from datasets.generate import generate
+from datasets.manifest import Manifest
 from datasets.neuralop_pt import NeuralopSource
-from datasets.reader import ShardedSource
+from datasets.reader import ShardedSource, ShardedTrajectories
 from datasets.schema import Source
 from datasets.split import split as split_source
 from datasets.store import file_sha256
+from datasets.windows import Windows
 
 
 class Generated:
@@ -19,7 +21,7 @@ class Generated:
 
     `counts` are the samples of train, valid and test on a grid of `resolution` points per axis. A
     test split on another grid holds the same physical problems: a sample follows from (seed,
-    split, number).
+    split, number). `window` holds the settings of `Windows` for solutions over time.
     """
 
     def __init__(
@@ -29,30 +31,34 @@ class Generated:
         root: str,
         counts: Mapping[str, int],
         resolution: int | Sequence[int],
+        window: Mapping[str, Any] | None = None,
         seed: int = 0,
         num_workers: int = 2,
     ):
         self._pde, self._root, self._seed = pde, root, seed
         self._counts, self._resolution = dict(counts), resolution
-        self._num_workers = num_workers
+        self._num_workers, self._window = num_workers, window
         self._folders: dict[str, Path] = {}
 
     def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source:
-        return ShardedSource(self._folder(resolution), split)
+        folder = self._folder(resolution)
+        if self._window is None:
+            return ShardedSource(folder, split)
+        return Windows(ShardedTrajectories(folder, split), **self._window)
 
     def facts(self) -> dict[str, Any]:
-        source = ShardedSource(self._folder(None), "train")
-        header = source.manifest.header
+        manifest = Manifest(self._folder(None))
+        header = manifest.header
         return {
             "name": header.name,
-            "path": str(source.manifest.folder),
+            "path": str(manifest.folder),
             "hash": header.hash,
             "splits": dict(header.counts),
             "split": "by number",
             "train_files": [],
             "test_files": [],
-            "description": source.metadata.describe(),
-            "provenance": {**source.metadata.provenance, "repeat": header.command},
+            "description": manifest.metadata.describe(),
+            "provenance": {**manifest.metadata.provenance, "repeat": header.command},
         }
 
     def _folder(self, resolution: int | Sequence[int] | None) -> Path:

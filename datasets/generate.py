@@ -152,7 +152,7 @@ def run(config: "DictConfig") -> int:
             config.pde,
             config.root,
             _counts(config),
-            resolution=config.resolution,
+            resolution=_first(config.resolution, config.pde.resolution),
             seed=config.seed,
             num_workers=config.num_workers,
         )
@@ -166,10 +166,19 @@ def run(config: "DictConfig") -> int:
 
 
 def _counts(config: "DictConfig") -> dict[str, int]:
-    """`num_valid` and `num_test` default to a tenth of `num_samples`, at least one."""
-    tenth = max(1, config.num_samples // 10) if isinstance(config.num_samples, int) else 0
-    chosen = {"train": config.num_samples, "valid": config.num_valid, "test": config.num_test}
-    return {split: tenth if count is None else count for split, count in chosen.items()}
+    """Those of the recipe. Where `num_samples` says otherwise, `num_valid` and `num_test` are a
+    tenth of it, at least one, unless they are given too.
+    """
+    usual = dict(config.pde.counts)
+    if config.num_samples is not None:
+        tenth = max(1, config.num_samples // 10) if isinstance(config.num_samples, int) else 0
+        usual = {"train": config.num_samples, "valid": tenth, "test": tenth}
+    chosen = {"train": None, "valid": config.num_valid, "test": config.num_test}
+    return {split: _first(count, usual[split]) for split, count in chosen.items()}
+
+
+def _first(asked: "Any", usual: "Any") -> "Any":
+    return usual if asked is None else asked
 
 
 def command() -> None:

@@ -24,6 +24,7 @@ from datasets.store import commit, require_space
 
 MAX_BYTES = 32 * 2**20
 MAX_SAMPLES = 64
+SIZES = ("resolution", "counts")  # what a recipe suggests; it is the caller who decides
 
 
 class GenerationError(ValueError):
@@ -54,6 +55,7 @@ def plan(
     """What the data set is, and its shards in the order of the manifest. Raises ValueError."""
     if OmegaConf.is_config(recipe):
         recipe = OmegaConf.to_container(recipe, resolve=True, throw_on_missing=True)
+    recipe = {key: value for key, value in recipe.items() if key not in SIZES}
     if set(counts) != set(SPLITS) or any(not _is_count(n) for n in counts.values()):
         raise ValueError(f"samples per split: expected {SPLITS}, each a number >= 0, got {counts}.")
     if not any(counts.values()):
@@ -186,9 +188,14 @@ def _failure(task: Task, index: int, reason: str) -> GenerationError:
 
 
 def _moments(metadata: Metadata, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Of every field and, under `<name>_delta`, of its change from frame to frame."""
     moments = {}
     for field in metadata.input_fields + metadata.target_fields:
         width = metadata.ndim if order(field, metadata.ndim) else 1
-        found = Moments.of(torch.from_numpy(arrays[field.name].reshape(-1, width)))
-        moments[field.name] = [found.count, found.mean.tolist(), found.m2.tolist()]
+        values = {field.name: arrays[field.name]}
+        if metadata.num_frames is not None and field in metadata.target_fields:
+            values[f"{field.name}_delta"] = np.diff(arrays[field.name], axis=1)
+        for name, array in values.items():
+            found = Moments.of(torch.from_numpy(array.reshape(-1, width)))
+            moments[name] = [found.count, found.mean.tolist(), found.m2.tolist()]
     return moments

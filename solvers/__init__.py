@@ -1,5 +1,7 @@
 from solvers.burgers import Burgers
+from solvers.composed_states import Affine, AtRest, GasState, Stacked
 from solvers.darcy import Darcy
+from solvers.distributions import LogUniform, Uniform
 from solvers.euler import Euler
 from solvers.evolution import Evolution, Unstable, frames, rollout
 from solvers.exponential import Exponential
@@ -8,6 +10,13 @@ from solvers.fourier import Fourier
 from solvers.grid import Axis, Grid
 from solvers.imex import Imex
 from solvers.implicit import Implicit
+from solvers.initial_conditions import (
+    Blobs,
+    CellNoise,
+    DamBreak,
+    RandomSines,
+    TruncatedFourier,
+)
 from solvers.korteweg_de_vries import KortewegDeVries
 from solvers.krylov import REASONS, Info, NotConverged, conjugate_gradients
 from solvers.kuramoto_sivashinsky import KuramotoSivashinsky
@@ -23,10 +32,15 @@ from solvers.trigonometric import Trigonometric
 
 __all__ = [
     "REASONS",
+    "Affine",
     "AllenCahn",
+    "AtRest",
     "Axis",
+    "Blobs",
     "Burgers",
+    "CellNoise",
     "ConservationLaw",
+    "DamBreak",
     "Darcy",
     "DiagonalForcing",
     "Euler",
@@ -34,6 +48,7 @@ __all__ = [
     "Exponential",
     "FisherKPP",
     "Fourier",
+    "GasState",
     "GaussianRandomField",
     "GrayScott",
     "Grid",
@@ -43,17 +58,22 @@ __all__ = [
     "Kolmogorov",
     "KortewegDeVries",
     "KuramotoSivashinsky",
+    "LogUniform",
     "Lognormal",
     "Multigrid",
     "NavierStokes",
     "NotConverged",
     "Numerics",
     "Poisson",
+    "RandomSines",
     "SemiLinear",
     "ShallowWater",
+    "Stacked",
     "Stencil",
     "Trigonometric",
+    "TruncatedFourier",
     "TwoValued",
+    "Uniform",
     "Unstable",
     "conjugate_gradients",
     "frames",

@@ -1,0 +1,187 @@
+"""Recipes of solutions over time."""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datasets.recipe import Recipe, Solution
+from datasets.schema import Field, Metadata
+from solvers.composed_states import as_state
+from solvers.distributions import Distribution
+from solvers.evolution import Evolution
+from solvers.grid import Grid
+from solvers.initial_conditions import InitialCondition
+
+MAX_POINTS = 2**18  # of the fields that are stepped together
+
+
+class EvolutionRecipe(Recipe):
+    """A random initial state and `num_steps` steps of an equation from it, u_0, u_1, ...
+
+    `initial` draws u_0 and `stepper` (a partial that takes the grid) advances it. `parameters`
+    are drawn per sample and given to the stepper by name, as tensors [b]. `warm_up` steps are
+    taken first and not kept. The equation is solved on a grid `refine` times finer, in float64,
+    and brought to the one that is asked for: by means over cells, or at common points. `fields`
+    are names, units and components of the state.
+
+    Two checks refuse a sample, with what would help:
+
+        accuracy    relative difference of a step and the same step in twice as many substeps, at
+                    the first, middle and last frame; the largest is the `residual` of a sample
+        tail        share of the energy in the highest third of the modes of the solver's grid, at
+                    every frame, for equations that say so; None does not check
+
+    Raise `version` when a change of the code changes the numbers.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        grid: Grid,
+        initial: InitialCondition,
+        stepper: partial[Evolution],
+        *,
+        fields: Sequence[Mapping[str, Any]],
+        num_steps: int,
+        version: int,
+        provenance: Mapping[str, str],
+        parameters: Mapping[str, Distribution] | None = None,
+        warm_up: int = 0,
+        refine: int = 1,
+        accuracy: float = 1e-3,
+        tail: float | None = 1e-4,
+    ):
+        if num_steps < 1 or warm_up < 0 or refine < 1:
+            raise ValueError(
+                f"num_steps={num_steps} and refine={refine} must be at least 1, warm_up={warm_up} "
+                "at least 0."
+            )
+        self.name, self.grid, self.ndim = name, grid, grid.ndim
+        self.initial, self._stepper, self.parameters = initial, stepper, dict(parameters or {})
+        self.fields = tuple(Field(**field) for field in fields)
+        self.num_steps, self.warm_up, self.refine = num_steps, warm_up, refine
+        self.accuracy, self.max_tail, self.provenance = accuracy, tail, dict(provenance)
+        plain = {k: v for k, v in stepper.keywords.items() if isinstance(v, int | float | str)}
+        self.solver = {
+            "name": stepper.func.__name__,
+            "version": version,
+            "parameters": {**plain, "refine": refine, "warm_up": warm_up},
+        }
+
+    def metadata(self, shape: Sequence[int]) -> Metadata:
+        grid = self.grid.resized(shape)
+        stepper = self._stepper_on(grid, self._draw([torch.Generator().manual_seed(0)]))
+        components = sum(field.components for field in self.fields)
+        if components != len(stepper.fields):
+            raise ValueError(
+                f"fields: {[f.name for f in self.fields]} have {components} components, the state "
+                f"of {type(stepper).__name__} has {', '.join(stepper.fields)}."
+            )
+        return Metadata(
+            name=self.name,
+            input_fields=(),
+            target_fields=self.fields,
+            grid=grid,
+            parameters=tuple(self.parameters),
+            dt=stepper.dt,
+            num_frames=1 + self.num_steps,
+            provenance={**self.provenance, "solver": self.solver["name"]},
+        )
+
+    def solve(self, generators: Sequence[torch.Generator], shape: Sequence[int]) -> Solution:
+        fine = self._fine(shape)
+        size = max(1, MAX_POINTS // (math.prod(fine.shape) * len(self.fields)))
+        trajectories, errors, rows = [], [], []
+        for start in range(0, len(generators), size):
+            some = generators[start : start + size]
+            parameters = self._draw(some)
+            stepper = self._stepper_on(fine, parameters)
+            kept, error = self._trajectory(stepper, as_state(self.initial, some, fine), shape)
+            trajectories.append(kept)
+            errors.append(error)
+            rows.append(parameters)
+        values = {name: torch.cat([row[name] for row in rows]) for name in self.parameters}
+        return Solution(
+            self._split(torch.cat(trajectories)), torch.cat(errors), self.accuracy, values
+        )
+
+    def _trajectory(
+        self, stepper: Evolution, u: Tensor, shape: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Frames [b, t, c, *shape] in float32 and the largest error of a step, [b]."""
+        for _ in range(self.warm_up):
+            u = stepper(u)
+        checked = {0, self.num_steps // 2, self.num_steps - 1}
+        halved, error = stepper.halved(), u.new_zeros(len(u))
+        kept = u.new_empty(len(u), 1 + self.num_steps, u.shape[1], *shape, dtype=torch.float32)
+        for frame in range(1 + self.num_steps):
+            self._require_resolved(stepper, u, frame)
+            kept[:, frame] = self._restrict(u, shape)
+            if frame == self.num_steps:
+                break
+            after = stepper(u)
+            if frame in checked and halved is not stepper:
+                error = torch.maximum(error, _difference(after, halved(u)))
+                self._require_accurate(stepper, error, frame)
+            u = after
+        return kept, error
+
+    def _require_resolved(self, stepper: Evolution, u: Tensor, frame: int) -> None:
+        share = stepper.tail(u).flatten(1).amax(dim=1)
+        if self.max_tail is not None and not (share <= self.max_tail).all():
+            raise ValueError(
+                f"{float(share.max()):.1e} of the energy of frame {frame} lies in the highest "
+                f"third of the modes, {self.max_tail:g} are allowed: the grid "
+                f"{' x '.join(map(str, stepper.grid.shape))} is too coarse. Raise resolution or "
+                "refine, or smooth the problem."
+            )
+
+    def _require_accurate(self, stepper: Evolution, error: Tensor, frame: int) -> None:
+        if not (error <= self.accuracy).all():
+            raise ValueError(
+                f"step {frame + 1} of dt={stepper.dt:g} changes by {float(error.max()):.1e} when "
+                f"it is taken in half steps, {self.accuracy:g} are allowed. Raise the substeps of "
+                f"{type(stepper).__name__}, or lower dt."
+            )
+
+    def _draw(self, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+        return {name: each.sample(generators) for name, each in self.parameters.items()}
+
+    def _fine(self, shape: Sequence[int]) -> Grid:
+        sizes = []
+        for axis, n in zip(self.grid.axes, shape, strict=True):
+            last = int(axis.points == "nodes")
+            sizes.append((n - last) * self.refine + last)
+        return self.grid.resized(sizes)
+
+    def _restrict(self, u: Tensor, shape: Sequence[int]) -> Tensor:
+        for dim, (axis, n) in enumerate(zip(self.grid.axes, shape, strict=True), start=2):
+            if axis.points == "cells":
+                u = u.unflatten(dim, (n, self.refine)).mean(dim=dim + 1)
+            else:
+                u = u.index_select(dim, torch.arange(n) * self.refine)
+        return u
+
+    def _split(self, u: Tensor) -> dict[str, Tensor]:
+        """Components [b, t, c, *space] -> fields; those of one component have no axis for it."""
+        widths = [field.components for field in self.fields]
+        parts = u.split(widths, dim=2)
+        return {
+            field.name: part if field.components > 1 else part[:, :, 0]
+            for field, part in zip(self.fields, parts, strict=True)
+        }
+
+    def _stepper_on(self, grid: Grid, parameters: Mapping[str, Tensor]) -> Evolution:
+        try:
+            return self._stepper(grid, **parameters)
+        except TypeError as error:
+            raise ValueError(f"stepper: {error}") from error
+
+
+def _difference(u: Tensor, v: Tensor) -> Tensor:
+    """||u - v|| / ||v|| of every sample, [b]."""
+    return (u - v).flatten(1).norm(dim=1) / v.flatten(1).norm(dim=1).clamp_min(1e-300)
