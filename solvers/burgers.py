@@ -28,7 +28,7 @@ class Burgers(SemiLinear):
         self.viscosity = viscosity
         self.fields = ("u", "v", "w")[: grid.ndim]
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
-        self._kept = self.fourier.kept(2 / 3)
+        self._kept = self.fourier.kept(self.fraction)
         self._gradient = [self.fourier.derivative(axis) for axis in range(grid.ndim)]
 
     def make_linear(self) -> Tensor:

@@ -33,7 +33,7 @@ class KortewegDeVries(SemiLinear):
         self.convection, self.dispersion = convection, dispersion
         self.hyperviscosity = hyperviscosity
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
-        kept = self.fourier.kept(2 / 3)
+        kept = self.fourier.kept(self.fraction)
         self._kept, self._slope = kept, -0.5 * convection * self.fourier.derivative(0) * kept
 
     def make_linear(self) -> Tensor:

@@ -32,7 +32,7 @@ class KuramotoSivashinsky(SemiLinear):
             raise ValueError("the conservative form of KuramotoSivashinsky is one-dimensional.")
         self.conservative = conservative
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
-        self._kept = self.fourier.kept(2 / 3)
+        self._kept = self.fourier.kept(self.fraction)
         self._gradient = [self.fourier.derivative(axis) for axis in range(grid.ndim)]
 
     def make_linear(self) -> Tensor:

@@ -34,8 +34,9 @@ class ReactionDiffusion(SemiLinear):
                 f"got {diffusivities}."
             )
         self.diffusivities = tuple(diffusivities)
+        self.fraction = 2 / (1 + self.degree)
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
-        self._kept = self.fourier.kept(2 / (1 + self.degree))
+        self._kept = self.fourier.kept(self.fraction)
 
     @abstractmethod
     def reaction(self, u: Tensor) -> Tensor:

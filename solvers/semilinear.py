@@ -17,12 +17,15 @@ Scheme = Callable[[Tensor, Callable[[Tensor], Tensor], float], Callable[[Tensor]
 class SemiLinear(Evolution):
     """u_t = L u + N(u) with L a Fourier multiplier [b or 1, c or 1, *modes].
 
-    A subclass gives `linear` and `nonlinear`. Time is stepped by `scheme(linear, nonlinear, dt)`,
+    A subclass gives `linear` and `nonlinear`, and in `fraction` the part of the modes that the
+    nonlinear term keeps. Time is stepped by `scheme(linear, nonlinear, dt)`,
     `substeps` times for each `dt`: an `Exponential` of order 4 unless another is given, such as
     `partial(Imex, scheme="rk4")`. Spectral accuracy in space as long as the highest modes are
     empty; `tail` says how full they are. Any precision; parameters may be numbers or tensors [b],
     one per sample.
     """
+
+    fraction = 2 / 3
 
     def __init__(self, grid: Grid, *, dt: float, substeps: int = 1, scheme: Scheme | None = None):
         if not dt > 0 or substeps < 1:
@@ -62,11 +65,9 @@ class SemiLinear(Evolution):
         return self.fourier.inverse(on(self.linear, v) * v + self.nonlinear(v))
 
     def tail(self, u: Tensor) -> Tensor:
-        """Share of the energy of u in modes above 2/3 of the highest, [b, c]; above about 1e-8 the
-        grid is too coarse.
-        """
+        """Share of the energy of u in the highest third of the modes that take part, [b, c]."""
         v = self.fourier.transform(u)
-        high = 1 - on(self.fourier.kept(2 / 3), v.real)
+        high = 1 - on(self.fourier.kept(2 / 3 * self.fraction), v.real)
         energy = v.abs().square()
         dims = tuple(range(-self.grid.ndim, 0))
         return (energy * high).sum(dims) / energy.sum(dims)
