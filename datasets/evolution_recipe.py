@@ -23,8 +23,9 @@ class EvolutionRecipe(Recipe):
     """A random initial state and `num_steps` steps of an equation from it, u_0, u_1, ...
 
     `initial` draws u_0 and `stepper` (a partial that takes the grid) advances it. `parameters`
-    are drawn per sample and given to the stepper by name, as tensors [b]. `warm_up` steps are
-    taken first and not kept. The equation is solved on a grid `refine` times finer, in float64,
+    are drawn per sample and given to the stepper by name, as tensors [b]; so are `coefficients`,
+    fields [b, c, *space] that do not change in time. `warm_up` steps are taken first and not
+    kept. The equation is solved on a grid `refine` times finer, in float64,
     and brought to the one that is asked for: by means over cells, or at common points. `fields`
     are names, units and components of the state.
 
@@ -50,6 +51,7 @@ class EvolutionRecipe(Recipe):
         version: int,
         provenance: Mapping[str, str],
         parameters: Mapping[str, Distribution] | None = None,
+        coefficients: Mapping[str, InitialCondition] | None = None,
         warm_up: int = 0,
         refine: int = 1,
         accuracy: float = 1e-3,
@@ -61,7 +63,8 @@ class EvolutionRecipe(Recipe):
                 "at least 0."
             )
         self.name, self.grid, self.ndim = name, grid, grid.ndim
-        self.initial, self._stepper, self.parameters = initial, stepper, dict(parameters or {})
+        self.initial, self._stepper = initial, stepper
+        self.parameters, self.coefficients = dict(parameters or {}), dict(coefficients or {})
         self.fields = tuple(Field(**field) for field in fields)
         self.num_steps, self.warm_up, self.refine = num_steps, warm_up, refine
         self.accuracy, self.max_tail, self.provenance = accuracy, tail, dict(provenance)
@@ -74,7 +77,8 @@ class EvolutionRecipe(Recipe):
 
     def metadata(self, shape: Sequence[int]) -> Metadata:
         grid = self.grid.resized(shape)
-        stepper = self._stepper_on(grid, self._draw([torch.Generator().manual_seed(0)]))
+        numbers, given = self._draw([torch.Generator().manual_seed(0)], grid)
+        stepper = self._stepper_on(grid, numbers | given)
         components = sum(field.components for field in self.fields)
         if components != len(stepper.fields):
             raise ValueError(
@@ -83,7 +87,7 @@ class EvolutionRecipe(Recipe):
             )
         return Metadata(
             name=self.name,
-            input_fields=(),
+            input_fields=tuple(Field(name, components=c.shape[1]) for name, c in given.items()),
             target_fields=self.fields,
             grid=grid,
             parameters=tuple(self.parameters),
@@ -95,19 +99,16 @@ class EvolutionRecipe(Recipe):
     def solve(self, generators: Sequence[torch.Generator], shape: Sequence[int]) -> Solution:
         fine = self._fine(shape)
         size = max(1, MAX_POINTS // (math.prod(fine.shape) * len(self.fields)))
-        trajectories, errors, rows = [], [], []
+        parts = []
         for start in range(0, len(generators), size):
             some = generators[start : start + size]
-            parameters = self._draw(some)
-            stepper = self._stepper_on(fine, parameters)
+            numbers, given = self._draw(some, fine)
+            stepper = self._stepper_on(fine, numbers | given)
             kept, error = self._trajectory(stepper, as_state(self.initial, some, fine), shape)
-            trajectories.append(kept)
-            errors.append(error)
-            rows.append(parameters)
-        values = {name: torch.cat([row[name] for row in rows]) for name in self.parameters}
-        return Solution(
-            self._split(torch.cat(trajectories)), torch.cat(errors), self.accuracy, values
-        )
+            given = {name: _plain(self._restrict(c, shape)) for name, c in given.items()}
+            parts.append((self._split(kept) | given, error, numbers))
+        fields, errors, numbers = zip(*parts, strict=True)
+        return Solution(_joined(fields), torch.cat(errors), self.accuracy, _joined(numbers))
 
     def _trajectory(
         self, stepper: Evolution, u: Tensor, shape: Sequence[int]
@@ -148,8 +149,13 @@ class EvolutionRecipe(Recipe):
                 f"{type(stepper).__name__}, or lower dt."
             )
 
-    def _draw(self, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
-        return {name: each.sample(generators) for name, each in self.parameters.items()}
+    def _draw(
+        self, generators: Sequence[torch.Generator], grid: Grid
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Parameters [b] and coefficients [b, c, *space] by name."""
+        numbers = {name: each.sample(generators) for name, each in self.parameters.items()}
+        given = {name: as_state(c, generators, grid) for name, c in self.coefficients.items()}
+        return numbers, given
 
     def _fine(self, shape: Sequence[int]) -> Grid:
         sizes = []
@@ -180,6 +186,15 @@ class EvolutionRecipe(Recipe):
             return self._stepper(grid, **parameters)
         except TypeError as error:
             raise ValueError(f"stepper: {error}") from error
+
+
+def _plain(c: Tensor) -> Tensor:
+    """A field of one component without an axis for it."""
+    return c[:, 0] if c.shape[1] == 1 else c
+
+
+def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _difference(u: Tensor, v: Tensor) -> Tensor:
