@@ -48,14 +48,14 @@ COUNTS = {"train": 3, "valid": 1, "test": 1}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("waves")
-    return generate(described(), root, COUNTS, resolution=[32, 24], progress=False)
+    return generate(described(), root, COUNTS, resolution=[48, 36], progress=False)
 
 
 def test_frames_are_those_of_the_stepper(folder):
     data = ShardedTrajectories(folder, "train", dtype=torch.float64)
     assert len(data) == 3 and data.metadata.num_frames == 6 and data.metadata.dt == 0.02
-    assert data.metadata.describe() == "6 frames of velocity on 32 x 24, dt 0.02"
-    grid = periodic((32, 24), (1.0, 1.0))
+    assert data.metadata.describe() == "6 frames of velocity on 48 x 36, dt 0.02"
+    grid = periodic((48, 36), (1.0, 1.0))
     for index in range(3):
         generator = sample_generator(0, "train", index)
         viscosity = Uniform(0.03, 0.05).sample([generator])
@@ -64,7 +64,7 @@ def test_frames_are_those_of_the_stepper(folder):
         torch.testing.assert_close(data.read(index, slice(0, 6)), u[0], rtol=0, atol=1e-7)
         torch.testing.assert_close(data.read(index, slice(1, 6, 2)), u[0, 1::2], rtol=0, atol=1e-7)
         torch.testing.assert_close(data.parameters(index), viscosity, rtol=1e-7, atol=0)
-    assert data.constants(0).shape == (0, 32, 24)
+    assert data.constants(0).shape == (0, 48, 36)
     np.testing.assert_allclose(data.times(0), 0.02 * np.arange(6))
 
 
