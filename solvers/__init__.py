@@ -27,6 +27,7 @@ from solvers.random_fields import GaussianRandomField, Lognormal, TwoValued
 from solvers.reaction_diffusion import AllenCahn, FisherKPP, GrayScott
 from solvers.semilinear import SemiLinear
 from solvers.shallow_water import ShallowWater
+from solvers.spectral import Spectral
 from solvers.stencil import Stencil, transmissibilities
 from solvers.trigonometric import Trigonometric
 
@@ -68,6 +69,7 @@ __all__ = [
     "RandomSines",
     "SemiLinear",
     "ShallowWater",
+    "Spectral",
     "Stacked",
     "Stencil",
     "Trigonometric",
