@@ -1,3 +1,4 @@
+from solvers.advection import Advection, FiniteVolumeAdvection
 from solvers.burgers import Burgers
 from solvers.composed_states import Affine, AtRest, GasState, Stacked
 from solvers.darcy import Darcy
@@ -33,6 +34,7 @@ from solvers.trigonometric import Trigonometric
 
 __all__ = [
     "REASONS",
+    "Advection",
     "Affine",
     "AllenCahn",
     "AtRest",
@@ -47,6 +49,7 @@ __all__ = [
     "Euler",
     "Evolution",
     "Exponential",
+    "FiniteVolumeAdvection",
     "FisherKPP",
     "Fourier",
     "GasState",

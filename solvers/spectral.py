@@ -32,8 +32,8 @@ class Spectral(Evolution):
     """An equation that is solved for the coefficients of its fields in a `Basis`.
 
     Spectral accuracy in space as long as the highest modes are empty; `tail` says how full they
-    are. `fraction` is the part of the modes of every axis that take part, less than 1 where products
-    are freed of aliases.
+    are. `fraction` is the part of the modes of every axis that take part, less than 1 where
+    products are freed of aliases.
     """
 
     basis: Basis
