@@ -7,6 +7,7 @@ from solvers.euler import Euler
 from solvers.evolution import Evolution, Unstable, frames, rollout
 from solvers.exponential import Exponential
 from solvers.finite_volume import ConservationLaw, Numerics
+from solvers.fitzhugh_nagumo import FitzHughNagumo
 from solvers.fourier import Fourier
 from solvers.grid import Axis, Grid
 from solvers.imex import Imex
@@ -51,6 +52,7 @@ __all__ = [
     "Exponential",
     "FiniteVolumeAdvection",
     "FisherKPP",
+    "FitzHughNagumo",
     "Fourier",
     "GasState",
     "GaussianRandomField",

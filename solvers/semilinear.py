@@ -19,8 +19,8 @@ class SemiLinear(Spectral):
     an equation says otherwise.
 
     A subclass gives `linear` and `nonlinear`, and in `fraction` the part of the modes that the
-    nonlinear term keeps. Time is stepped by `scheme(linear, nonlinear, dt)`,
-    `substeps` times for each `dt`: an `Exponential` of order 4 unless another is given, such as
+    nonlinear term keeps. Time is stepped by `scheme(linear, nonlinear, dt)`, `substeps` times for
+    each `dt`: an `Exponential` of order 4 unless another is given, such as
     `partial(Imex, scheme="rk4")`. Any precision; parameters may be numbers or tensors [b], one per
     sample.
     """
