@@ -10,6 +10,7 @@ from solvers.finite_volume import ConservationLaw, Numerics
 from solvers.fitzhugh_nagumo import FitzHughNagumo
 from solvers.fourier import Fourier
 from solvers.grid import Axis, Grid
+from solvers.heat import Heat
 from solvers.imex import Imex
 from solvers.implicit import Implicit
 from solvers.initial_conditions import (
@@ -22,6 +23,7 @@ from solvers.initial_conditions import (
 from solvers.korteweg_de_vries import KortewegDeVries
 from solvers.krylov import REASONS, Info, NotConverged, conjugate_gradients
 from solvers.kuramoto_sivashinsky import KuramotoSivashinsky
+from solvers.moving_sources import CircularPath, LinearPath, MovingGaussians
 from solvers.multigrid import Multigrid
 from solvers.navier_stokes import DiagonalForcing, Kolmogorov, NavierStokes
 from solvers.poisson import Poisson
@@ -43,6 +45,7 @@ __all__ = [
     "Blobs",
     "Burgers",
     "CellNoise",
+    "CircularPath",
     "ConservationLaw",
     "DamBreak",
     "Darcy",
@@ -58,14 +61,17 @@ __all__ = [
     "GaussianRandomField",
     "GrayScott",
     "Grid",
+    "Heat",
     "Imex",
     "Implicit",
     "Info",
     "Kolmogorov",
     "KortewegDeVries",
     "KuramotoSivashinsky",
+    "LinearPath",
     "LogUniform",
     "Lognormal",
+    "MovingGaussians",
     "Multigrid",
     "NavierStokes",
     "NotConverged",
