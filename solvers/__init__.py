@@ -23,6 +23,7 @@ from solvers.initial_conditions import (
 from solvers.korteweg_de_vries import KortewegDeVries
 from solvers.krylov import REASONS, Info, NotConverged, conjugate_gradients
 from solvers.kuramoto_sivashinsky import KuramotoSivashinsky
+from solvers.leapfrog_wave import LeapfrogWave
 from solvers.moving_sources import CircularPath, LinearPath, MovingGaussians
 from solvers.multigrid import Multigrid
 from solvers.navier_stokes import DiagonalForcing, Kolmogorov, NavierStokes
@@ -34,6 +35,7 @@ from solvers.shallow_water import ShallowWater
 from solvers.spectral import Spectral
 from solvers.stencil import Stencil, transmissibilities
 from solvers.trigonometric import Trigonometric
+from solvers.wave import Wave
 
 __all__ = [
     "REASONS",
@@ -68,6 +70,7 @@ __all__ = [
     "Kolmogorov",
     "KortewegDeVries",
     "KuramotoSivashinsky",
+    "LeapfrogWave",
     "LinearPath",
     "LogUniform",
     "Lognormal",
@@ -88,6 +91,7 @@ __all__ = [
     "TwoValued",
     "Uniform",
     "Unstable",
+    "Wave",
     "conjugate_gradients",
     "frames",
     "rollout",
