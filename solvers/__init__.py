@@ -1,6 +1,7 @@
 from solvers.advection import Advection, FiniteVolumeAdvection
 from solvers.burgers import Burgers
 from solvers.composed_states import Affine, AtRest, GasState, Stacked
+from solvers.compressible import CompressibleNavierStokes
 from solvers.darcy import Darcy
 from solvers.distributions import LogUniform, Uniform
 from solvers.euler import Euler
@@ -48,6 +49,7 @@ __all__ = [
     "Burgers",
     "CellNoise",
     "CircularPath",
+    "CompressibleNavierStokes",
     "ConservationLaw",
     "DamBreak",
     "Darcy",
