@@ -7,7 +7,7 @@ import pytest
 import scipy.integrate
 import torch
 
-from solvers import AllenCahn, FisherKPP, FitzHughNagumo, GrayScott, Grid, rollout
+from solvers import AllenCahn, FisherKPP, FitzHughNagumo, GrayScott, Grid, Imex, rollout
 from solvers.grid import Axis
 from solvers.spectral import eigenfunctions
 
@@ -149,6 +149,18 @@ def test_order_in_time():
         states.append(equation(u))
     changes = [(a - b).norm() for a, b in zip(states, states[1:], strict=False)]
     assert math.log2(changes[1] / changes[2]) == pytest.approx(4, abs=0.3)
+
+
+def test_another_scheme_converges_to_the_same_solution():
+    grid = box(12, 12)
+    u = cosines(grid, 2)
+    options = {"dt": 0.5, "diffusivities": (0.02, 0.1)}
+    expected = FitzHughNagumo(grid, substeps=40, **options)(u)
+    errors = [
+        (FitzHughNagumo(grid, substeps=n, scheme=Imex, **options)(u) - expected).norm()
+        for n in (20, 40)
+    ]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.3)
 
 
 def test_the_residual_of_a_step_is_of_second_order():
