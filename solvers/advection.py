@@ -78,7 +78,7 @@ class FiniteVolumeAdvection(ConservationLaw):
 
 def _per_axis(velocity: Velocity, grid: Grid) -> Tensor:
     """[b or 1, ndim], float64."""
-    value = torch.as_tensor(velocity, dtype=torch.float64)
+    value = torch.as_tensor(velocity, dtype=torch.float64).cpu()
     if isinstance(velocity, Tensor):
         value = value.unsqueeze(-1) if value.dim() == 1 and grid.ndim == 1 else value
     else:

@@ -65,10 +65,10 @@ class Evolution(ABC):
 
     def per_sample(self, value: float | Tensor, like: Tensor | None = None) -> float | Tensor:
         """A number, or one for each sample [b], broadcastable to [b, c, *space]; in the precision
-        and on the device of `like` if that is given.
+        and on the device of `like`, or on the CPU, where multipliers are made.
         """
         if isinstance(value, Tensor) and value.dim() > 0:
-            value = value if like is None else value.to(like)
+            value = value.cpu() if like is None else value.to(like)
             return value.view(-1, 1, *[1] * self.grid.ndim)
         return value
 

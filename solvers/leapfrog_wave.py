@@ -10,7 +10,7 @@ from solvers.evolution import Evolution, Unstable
 from solvers.fourier import on
 from solvers.grid import Axis, Grid
 
-REFLECTION = 1e-3  # of a short wave that crosses a sponge twice
+REFLECTION = 1e-3  # of a short wave that crosses a sponge twice, were there a wall behind
 
 
 class LeapfrogWave(Evolution):
@@ -20,17 +20,20 @@ class LeapfrogWave(Evolution):
 
         u += k v / 2,    v += k c^2 Lap u,    u += k v / 2
 
-    (position Verlet: symplectic, second order) between two halves of the damping exp(-s k),
-    which is exact. Without sponges, s = 0, the sum of v^2 / c^2 + u (-Lap u) - k^2 v (-Lap v) / 4
-    is kept to rounding, and waves of l points per length are slow by about (pi / l)^2 / 6.
+    (position Verlet: symplectic, second order) between two halves of the damping, which is exact.
+    Without open sides the sum of v^2 / c^2 + u (-Lap u) - k^2 v (-Lap v) / 4 is kept to rounding,
+    and waves of the length l are slow by (pi h / l)^2 / 6.
 
     `speed` c in length / time: a number, [b], or [b or 1, 1, *space]. Sides are periodic,
-    Dirichlet (u = 0), Neumann (u_n = 0) or open. Inside an open side lies a sponge of the
-    thickness `sponge` in units of length, where s grows from 0 like the square of the depth
-    [Kosloff & Kosloff 1986, J. Comput. Phys. 63]; v is not u_t there. It returns about 1e-3 of the
-    amplitude of waves up to half its thickness long, some percent of those as long as it is, and
-    most of much longer ones, so also of the mean of a bump. Points are cells, or `left` on
-    periodic axes.
+    Dirichlet (u = 0), Neumann (u_n = 0) or open. Points are cells, or `left` on periodic axes.
+
+    On an open side u_t + c u_n = 0 [Engquist & Majda 1977, Math. Comp. 31, first condition],
+    which damps v in the last cells by c / h and returns pi h / (2 l) of a wave that arrives
+    at a right angle, more of a slanting one. Inside may lie a sponge of the thickness `sponge` in
+    units of length, where s grows from 0 like the square of the depth [Kosloff & Kosloff 1986,
+    J. Comput. Phys. 63]; v is not u_t there. With it about 2e-3 of waves half its thickness long
+    return, less of shorter ones, 4 % of those as long as it is; but most of much longer ones, so
+    also the mean of a bump, for which no sponge is better.
 
     Raises `Unstable` unless the substeps are shorter than 1 / (c sqrt(sum 1 / h^2)).
     """
@@ -44,9 +47,9 @@ class LeapfrogWave(Evolution):
         speed: float | Tensor,
         dt: float,
         substeps: int = 1,
-        sponge: float | None = None,
+        sponge: float = 0.0,
     ):
-        c = torch.as_tensor(speed, dtype=torch.float64)
+        c = torch.as_tensor(speed, dtype=torch.float64).cpu()
         c = c.view(-1, 1, *[1] * grid.ndim) if c.dim() < 2 else c
         space = (1,) * grid.ndim if c.shape[2:] == (1,) * grid.ndim else grid.shape
         if not dt > 0 or substeps < 1 or not (c > 0).all():
@@ -59,7 +62,7 @@ class LeapfrogWave(Evolution):
         if any(axis.points == "nodes" for axis in grid.axes):
             raise ValueError("LeapfrogWave needs points='cells', or 'left' on periodic axes.")
         self.grid, self.dt, self.substeps, self._square = grid, dt, substeps, c.square()
-        self._sponge = c * _depth(grid, sponge) if _open(grid) else None
+        self._damping = c * _damping(grid, sponge) if _open(grid) else None
         self._require_stable(float(c.detach().max()))
 
     def halved(self) -> Evolution:
@@ -69,23 +72,21 @@ class LeapfrogWave(Evolution):
 
     def advance(self, u: Tensor) -> Tensor:
         step, square = self.dt / self.substeps, on(self._square, u)
-        damping = None if self._sponge is None else torch.exp(-0.5 * step * on(self._sponge, u))
-        displacement, velocity = u[:, :1], u[:, 1:]
+        kept = None if self._damping is None else torch.exp(-0.5 * step * on(self._damping, u))
         for _ in range(self.substeps):
-            if damping is not None:
-                displacement, velocity = damping * displacement, damping * velocity
+            u = u if kept is None else kept * u
+            displacement, velocity = u[:, :1], u[:, 1:]
             displacement = displacement + 0.5 * step * velocity
             velocity = velocity + step * square * self.laplacian(displacement)
-            displacement = displacement + 0.5 * step * velocity
-            if damping is not None:
-                displacement, velocity = damping * displacement, damping * velocity
-        return torch.cat((displacement, velocity), dim=1)
+            u = torch.cat((displacement + 0.5 * step * velocity, velocity), dim=1)
+            u = u if kept is None else kept * u
+        return u
 
     def rhs(self, u: Tensor) -> Tensor:
         self._check(u)
         force = on(self._square, u) * self.laplacian(u[:, :1])
         slope = torch.cat((u[:, 1:], force), dim=1)
-        return slope if self._sponge is None else slope - on(self._sponge, u) * u
+        return slope if self._damping is None else slope - on(self._damping, u) * u
 
     def laplacian(self, u: Tensor) -> Tensor:
         """Of a field [b, c, *space], by three points per axis."""
@@ -120,17 +121,22 @@ def _open(grid: Grid) -> bool:
     return any("open" in axis.boundary for axis in grid.axes)
 
 
-def _depth(grid: Grid, thickness: float | None) -> Tensor:
-    """s / c in 1 / length, [*space]: the integral of 2 s / c over a sponge is -log REFLECTION."""
-    if thickness is None or not 0 < thickness < min(axis.length for axis in grid.axes):
+def _damping(grid: Grid, thickness: float) -> Tensor:
+    """Of u and of v over c, in 1 / length, [2, *space].
+
+    The integral of 2 s / c over a sponge is -log REFLECTION.
+    """
+    if not 0 <= thickness < min(axis.length for axis in grid.axes):
         raise ValueError(
-            f"sponge={thickness}: open sides need the thickness of the layer that absorbs, in "
-            "units of length and less than the domain; about the longest wavelength is good."
+            f"sponge={thickness} is the thickness of the layer that absorbs in units of length: at "
+            "least 0, and less than the domain; twice the longest wavelength is good."
         )
-    total = torch.zeros(grid.shape, dtype=torch.float64)
+    sponge, edge = torch.zeros(2, *grid.shape, dtype=torch.float64)
     for x, axis in zip(grid.mesh(), grid.axes, strict=True):
-        ends = (axis.lower + thickness - x, x - axis.upper + thickness)
-        for side, inside in zip(axis.boundary, ends, strict=True):
+        for side, distance in zip(axis.boundary, (x - axis.lower, axis.upper - x), strict=True):
             if side == "open":
-                total = total + (inside.clamp_min(0) / thickness).square()
-    return -1.5 * math.log(REFLECTION) / thickness * total
+                edge = edge + (distance < axis.spacing) / axis.spacing
+                if thickness > 0:
+                    depth = (1 - distance / thickness).clamp_min(0)
+                    sponge = sponge - 1.5 * math.log(REFLECTION) / thickness * depth.square()
+    return torch.stack((sponge, sponge + edge))

@@ -31,7 +31,7 @@ class ReactionDiffusion(SemiLinear):
         substeps: int = 1,
         scheme: Scheme | None = None,
     ):
-        values = [torch.as_tensor(d, dtype=torch.float64).reshape(-1) for d in diffusivities]
+        values = [torch.as_tensor(d, dtype=torch.float64).cpu().reshape(-1) for d in diffusivities]
         if len(values) != len(self.fields) or any((value < 0).any() for value in values):
             raise ValueError(
                 f"{type(self).__name__}: expected a diffusivity >= 0 for each of {self.fields}, "

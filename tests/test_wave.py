@@ -157,19 +157,37 @@ def test_a_wave_passes_from_one_medium_to_another():
     assert float(left.max()) == pytest.approx(1 / 3, rel=2e-3)
 
 
-def reflection(thickness, n=400):
-    """Largest |u| after a packet of waves 0.1 long ran into an open side, from amplitude 1."""
-    grid = Grid((Axis("x", n, 0.0, 2.0, OPEN),))
-    packet = lambda x: bump(x, 1.0, 0.1) * torch.cos(TWO_PI * (x - 1) / 0.1)  # noqa: E731
-    step = LeapfrogWave(grid, speed=1.0, dt=2.0, substeps=800, sponge=thickness)
+def reflection(thickness=0.0, n=400, length=0.1, side=OPEN):
+    """Largest |u| after a packet of waves ran into a side, from amplitude 1."""
+    grid = Grid((Axis("x", n, 0.0, 2.0, side),))
+    packet = lambda x: bump(x, 1.0, length) * torch.cos(TWO_PI * (x - 1) / length)  # noqa: E731
+    step = LeapfrogWave(grid, speed=1.0, dt=2.0, substeps=2 * n, sponge=thickness)
     return float(step(travelling(grid, packet)).abs()[:, 0].max())
 
 
-def test_a_sponge_reflects_little():
-    assert reflection(0.4) < 1.5e-3
+@pytest.mark.parametrize("n, length", [(200, 0.1), (200, 0.2), (100, 0.2)])
+def test_an_open_side_reflects_as_theory_says(n, length):
+    """pi h / (2 l) at a right angle; the control is a wall."""
+    expected = math.pi / 2 * (2 / n) / length
+    assert reflection(n=n, length=length) == pytest.approx(expected, rel=0.1)
+    assert reflection(n=n, length=length, side=N) > 0.9
+
+
+def test_a_sponge_reflects_less():
+    assert reflection(0.4) < 2e-4
     assert reflection(0.2) < 3e-3
-    assert reflection(0.1) < 0.06  # as thick as the wave is long
-    assert reflection(1e-3) > 0.9  # the control: a wall
+    assert 0.01 < reflection(0.1) < 0.06  # as thick as the wave is long
+
+
+def test_a_bump_with_a_mean_leaves():
+    """What a sponge cannot do."""
+    grid = Grid((Axis("x", 400, 0.0, 2.0, OPEN),))
+    u = travelling(grid, lambda x: bump(x, 1.0, 0.1))
+    left = [
+        LeapfrogWave(grid, speed=1.0, dt=1.6, substeps=640, sponge=s)(u)[:, 0].abs().max()
+        for s in (0.0, 0.4)
+    ]
+    assert left[0] < 0.03 and left[1] > 0.1
 
 
 def test_a_ring_leaves_a_square():
@@ -263,7 +281,7 @@ def test_the_limit_is_where_it_blows_up():
         (lambda g: LeapfrogWave(g, speed=-1.0, dt=0.1), "the speed must be positive"),
         (lambda g: LeapfrogWave(g, speed=1.0, dt=0.1, substeps=0), "substeps=0 >= 1"),
         (lambda g: LeapfrogWave(g, speed=torch.ones(1, 1, 5, 5), dt=1e-3), "give a number, "),
-        (lambda g: LeapfrogWave(box(OPEN), speed=1.0, dt=1e-3), "sponge=None: open sides need"),
+        (lambda g: LeapfrogWave(box(OPEN), speed=1.0, dt=1e-3, sponge=-0.1), "sponge=-0.1 is the"),
         (lambda g: LeapfrogWave(box(OPEN), speed=1.0, dt=1e-3, sponge=2.0), "less than the domain"),
         (lambda g: LeapfrogWave(box(D, points="nodes"), speed=1.0, dt=1e-3), "points='cells'"),
     ],
