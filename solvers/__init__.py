@@ -1,13 +1,17 @@
+from solvers.advection import Advection, FiniteVolumeAdvection
 from solvers.burgers import Burgers
 from solvers.composed_states import Affine, AtRest, GasState, Stacked
+from solvers.compressible import CompressibleNavierStokes
 from solvers.darcy import Darcy
 from solvers.distributions import LogUniform, Uniform
 from solvers.euler import Euler
 from solvers.evolution import Evolution, Unstable, frames, rollout
 from solvers.exponential import Exponential
 from solvers.finite_volume import ConservationLaw, Numerics
+from solvers.fitzhugh_nagumo import FitzHughNagumo
 from solvers.fourier import Fourier
 from solvers.grid import Axis, Grid
+from solvers.heat import Heat
 from solvers.imex import Imex
 from solvers.implicit import Implicit
 from solvers.initial_conditions import (
@@ -20,6 +24,8 @@ from solvers.initial_conditions import (
 from solvers.korteweg_de_vries import KortewegDeVries
 from solvers.krylov import REASONS, Info, NotConverged, conjugate_gradients
 from solvers.kuramoto_sivashinsky import KuramotoSivashinsky
+from solvers.leapfrog_wave import LeapfrogWave
+from solvers.moving_sources import CircularPath, LinearPath, MovingGaussians
 from solvers.multigrid import Multigrid
 from solvers.navier_stokes import DiagonalForcing, Kolmogorov, NavierStokes
 from solvers.poisson import Poisson
@@ -27,11 +33,14 @@ from solvers.random_fields import GaussianRandomField, Lognormal, TwoValued
 from solvers.reaction_diffusion import AllenCahn, FisherKPP, GrayScott
 from solvers.semilinear import SemiLinear
 from solvers.shallow_water import ShallowWater
+from solvers.spectral import Spectral
 from solvers.stencil import Stencil, transmissibilities
 from solvers.trigonometric import Trigonometric
+from solvers.wave import Wave
 
 __all__ = [
     "REASONS",
+    "Advection",
     "Affine",
     "AllenCahn",
     "AtRest",
@@ -39,6 +48,8 @@ __all__ = [
     "Blobs",
     "Burgers",
     "CellNoise",
+    "CircularPath",
+    "CompressibleNavierStokes",
     "ConservationLaw",
     "DamBreak",
     "Darcy",
@@ -46,20 +57,26 @@ __all__ = [
     "Euler",
     "Evolution",
     "Exponential",
+    "FiniteVolumeAdvection",
     "FisherKPP",
+    "FitzHughNagumo",
     "Fourier",
     "GasState",
     "GaussianRandomField",
     "GrayScott",
     "Grid",
+    "Heat",
     "Imex",
     "Implicit",
     "Info",
     "Kolmogorov",
     "KortewegDeVries",
     "KuramotoSivashinsky",
+    "LeapfrogWave",
+    "LinearPath",
     "LogUniform",
     "Lognormal",
+    "MovingGaussians",
     "Multigrid",
     "NavierStokes",
     "NotConverged",
@@ -68,6 +85,7 @@ __all__ = [
     "RandomSines",
     "SemiLinear",
     "ShallowWater",
+    "Spectral",
     "Stacked",
     "Stencil",
     "Trigonometric",
@@ -75,6 +93,7 @@ __all__ = [
     "TwoValued",
     "Uniform",
     "Unstable",
+    "Wave",
     "conjugate_gradients",
     "frames",
     "rollout",

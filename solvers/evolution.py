@@ -63,6 +63,15 @@ class Evolution(ABC):
         self._check(u_next)
         return (u_next - u) / self.dt - (self.rhs(u) + self.rhs(u_next)) / 2
 
+    def per_sample(self, value: float | Tensor, like: Tensor | None = None) -> float | Tensor:
+        """A number, or one for each sample [b], broadcastable to [b, c, *space]; in the precision
+        and on the device of `like`, or on the CPU, where multipliers are made.
+        """
+        if isinstance(value, Tensor) and value.dim() > 0:
+            value = value.cpu() if like is None else value.to(like)
+            return value.view(-1, 1, *[1] * self.grid.ndim)
+        return value
+
     def _check(self, u: Tensor) -> None:
         expected = (len(self.fields), *self.grid.shape)
         if u.dim() != len(expected) + 1 or tuple(u.shape[1:]) != expected:

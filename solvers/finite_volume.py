@@ -49,6 +49,15 @@ class ConservationLaw(Evolution):
     def speed(self, w: Tensor, axis: int) -> Tensor:
         """Largest |signal speed| along an axis, [b, ...]."""
 
+    def rate(self, w: Tensor) -> Tensor:
+        """Cells that signals cross per time, the sum over axes, [b]; a substep is at most
+        cfl / rate.
+        """
+        return sum(
+            self.speed(w, axis).flatten(1).amax(dim=1) / a.spacing
+            for axis, a in enumerate(self.grid.axes)
+        )
+
     def numerical_flux(self, left: Tensor, right: Tensor, axis: int) -> Tensor:
         """Rusanov: the mean flux, less half the largest speed times the jump."""
         u_left, u_right = self.to_conserved(left), self.to_conserved(right)
@@ -118,12 +127,7 @@ class ConservationLaw(Evolution):
     @torch.no_grad()
     def _needed(self, u: Tensor) -> Tensor:
         """Substeps that each sample needs, [b]."""
-        w = self.to_primitive(u)
-        rates = [
-            self.speed(w, axis).flatten(1).amax(dim=1) / a.spacing
-            for axis, a in enumerate(self.grid.axes)
-        ]
-        rate = sum(rates)
+        rate = self.rate(self.to_primitive(u))
         if not (rate < math.inf).all():
             raise Unstable(f"{type(self).__name__}: a wave speed is not finite.")
         return (self.dt * rate.double() / self.numerics.cfl).ceil().clamp_min(1).long()

@@ -1,4 +1,4 @@
-"""Reaction and diffusion on periodic grids: Allen-Cahn, Fisher-KPP, Gray-Scott."""
+"""Reaction and diffusion: Allen-Cahn, Fisher-KPP, Gray-Scott."""
 
 from abc import abstractmethod
 
@@ -8,13 +8,16 @@ from torch import Tensor
 from solvers.fourier import on
 from solvers.grid import Grid
 from solvers.semilinear import Scheme, SemiLinear
+from solvers.spectral import Basis, eigenfunctions
 
 
 class ReactionDiffusion(SemiLinear):
     """u_t = D Lap u + R(u), one diffusivity per field, the reaction R pointwise.
 
-    `degree` of the polynomial R decides what is cut before it is evaluated: 2/3 of the modes are
-    kept for a quadratic one and 1/2 for a cubic one, so that none is aliased.
+    Each axis is periodic or has Neumann sides, u_n = 0, where products of cosines are cosines
+    again. `degree` of the polynomial R decides what is cut before it is evaluated: 2/3 of the
+    modes are kept for a quadratic one and 1/2 for a cubic one, so that none is aliased. Each
+    diffusivity in length^2 / time is a number or [b].
     """
 
     degree: int
@@ -22,45 +25,55 @@ class ReactionDiffusion(SemiLinear):
     def __init__(
         self,
         grid: Grid,
-        diffusivities: tuple[float, ...],
+        diffusivities: tuple[float | Tensor, ...],
         *,
         dt: float,
         substeps: int = 1,
         scheme: Scheme | None = None,
     ):
-        if len(diffusivities) != len(self.fields) or min(diffusivities) < 0:
+        values = [torch.as_tensor(d, dtype=torch.float64).cpu().reshape(-1) for d in diffusivities]
+        if len(values) != len(self.fields) or any((value < 0).any() for value in values):
             raise ValueError(
                 f"{type(self).__name__}: expected a diffusivity >= 0 for each of {self.fields}, "
                 f"got {diffusivities}."
             )
-        self.diffusivities = tuple(diffusivities)
+        if any(side in ("dirichlet", "open") for axis in grid.axes for side in axis.boundary):
+            raise ValueError(
+                f"{type(self).__name__} has periodic and neumann sides, got {grid.boundary}."
+            )
+        self.diffusivities = torch.stack(torch.broadcast_tensors(*values), dim=1)  # [b or 1, c]
         self.fraction = 2 / (1 + self.degree)
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
-        self._kept = self.fourier.kept(self.fraction)
+        self._kept = self.basis.kept(self.fraction)
 
     @abstractmethod
     def reaction(self, u: Tensor) -> Tensor:
         """R(u), [b, c, *space] -> [b, c, *space]."""
 
+    def make_basis(self, grid: Grid) -> Basis:
+        return eigenfunctions(grid)
+
     def make_linear(self) -> Tensor:
-        diffusivity = torch.tensor(self.diffusivities, dtype=torch.float64)
-        return diffusivity.view(1, -1, *[1] * self.grid.ndim) * self.fourier.laplacian
+        space = [1] * self.grid.ndim
+        return self.diffusivities.view(*self.diffusivities.shape, *space) * self.basis.laplacian
 
     def nonlinear(self, v: Tensor) -> Tensor:
         kept = on(self._kept, v.real)
-        return self.fourier.transform(self.reaction(self.fourier.inverse(v * kept))) * kept
+        return self.basis.transform(self.reaction(self.basis.inverse(v * kept))) * kept
 
 
 class SingleField(ReactionDiffusion):
-    """One field with one diffusivity D and one rate r of reaction."""
+    """One field with one diffusivity D and one rate r of reaction in 1 / time, each a number or
+    [b].
+    """
 
     def __init__(
         self,
         grid: Grid,
         *,
         dt: float,
-        diffusivity: float = 1e-3,
-        rate: float = 1.0,
+        diffusivity: float | Tensor = 1e-3,
+        rate: float | Tensor = 1.0,
         substeps: int = 1,
         scheme: Scheme | None = None,
     ):
@@ -77,7 +90,7 @@ class AllenCahn(SingleField):
     fields, degree = ("phase",), 3
 
     def reaction(self, u: Tensor) -> Tensor:
-        return self.rate * (u - u**3)
+        return self.per_sample(self.rate, u) * (u - u**3)
 
 
 class FisherKPP(SingleField):
@@ -86,7 +99,7 @@ class FisherKPP(SingleField):
     fields, degree = ("density",), 2
 
     def reaction(self, u: Tensor) -> Tensor:
-        return self.rate * (u - u.square())
+        return self.per_sample(self.rate, u) * (u - u.square())
 
 
 class GrayScott(ReactionDiffusion):

@@ -75,13 +75,17 @@ class Trigonometric:
                 v = self._modes[i].synthesise(v.movedim(dim, -1)).movedim(-1, dim)
         return v
 
+    def wavenumbers(self, axis: int) -> Tensor:
+        """k >= 0 of the coefficients along an axis in 1 / length, float64 [m]."""
+        return self._modes[axis].wavenumbers[: self._sizes[axis]]
+
     def laplacian(self, *, difference: bool = False) -> Tensor:
         """Eigenvalues of the Laplacian, float64 [*modes]: -k^2, or -(2/h sin(k h / 2))^2 for the
         three-point difference on each axis.
         """
         total = torch.zeros(())
-        for i, (axis, mode) in enumerate(zip(self.grid.axes, self._modes, strict=True)):
-            k = mode.wavenumbers[: self._sizes[i]]
+        for i, axis in enumerate(self.grid.axes):
+            k = self.wavenumbers(i)
             if difference:
                 k = 2 / axis.spacing * torch.sin(k * axis.spacing / 2)
             total = total - k.square().view(-1, *[1] * (self.grid.ndim - 1 - i))
