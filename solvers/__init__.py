@@ -11,7 +11,7 @@ from solvers.finite_volume import ConservationLaw, Numerics
 from solvers.fitzhugh_nagumo import FitzHughNagumo
 from solvers.fourier import Fourier
 from solvers.grid import Axis, Grid
-from solvers.heat import Heat
+from solvers.heat import Heat, HeatWithCirclingSource
 from solvers.imex import Imex
 from solvers.implicit import Implicit
 from solvers.initial_conditions import (
@@ -29,12 +29,13 @@ from solvers.moving_sources import CircularPath, LinearPath, MovingGaussians
 from solvers.multigrid import Multigrid
 from solvers.navier_stokes import DiagonalForcing, Kolmogorov, NavierStokes
 from solvers.poisson import Poisson
-from solvers.random_fields import GaussianRandomField, Lognormal, TwoValued
+from solvers.random_fields import GaussianRandomField, Lognormal, TrigonometricScales, TwoValued
 from solvers.reaction_diffusion import AllenCahn, FisherKPP, GrayScott
 from solvers.semilinear import SemiLinear
 from solvers.shallow_water import ShallowWater
 from solvers.spectral import Spectral
 from solvers.stencil import Stencil, transmissibilities
+from solvers.swift_hohenberg import SwiftHohenberg
 from solvers.trigonometric import Trigonometric
 from solvers.wave import Wave
 
@@ -66,6 +67,7 @@ __all__ = [
     "GrayScott",
     "Grid",
     "Heat",
+    "HeatWithCirclingSource",
     "Imex",
     "Implicit",
     "Info",
@@ -88,7 +90,9 @@ __all__ = [
     "Spectral",
     "Stacked",
     "Stencil",
+    "SwiftHohenberg",
     "Trigonometric",
+    "TrigonometricScales",
     "TruncatedFourier",
     "TwoValued",
     "Uniform",

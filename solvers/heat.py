@@ -10,6 +10,7 @@ from torch import Tensor
 from solvers.exponential import phi
 from solvers.fourier import on
 from solvers.grid import Grid
+from solvers.moving_sources import CircularPath, MovingGaussians
 from solvers.spectral import Spectral, eigenfunctions
 
 Source = Callable[[Grid, Tensor], Tensor]  # (grid, time [b]) -> rate [b, 1, *space]
@@ -109,3 +110,34 @@ class Heat(Spectral):
 
     def _time(self, u: Tensor) -> Tensor:
         return u[:, 1].flatten(1).mean(dim=1)
+
+
+class HeatWithCirclingSource(Heat):
+    """`Heat` in two dimensions with one Gaussian source on a circle about `center`.
+
+    `radius`, `width` in units of length, `angular_speed` in 1 / time, `phase` in radians and
+    `strength`, the heating in the middle of the source, are numbers or [b], one per sample. The
+    fields are temperature and time.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        diffusivity: float | Tensor,
+        dt: float,
+        radius: float | Tensor,
+        angular_speed: float | Tensor,
+        phase: float | Tensor = 0.0,
+        strength: float | Tensor = 1.0,
+        width: float | Tensor = 0.1,
+        center: tuple[float, float] = (0.5, 0.5),
+        substeps: int = 1,
+    ):
+        radius, angular_speed, phase, strength, width = (
+            torch.as_tensor(value, dtype=torch.float64).reshape(-1, 1)
+            for value in (radius, angular_speed, phase, strength, width)
+        )
+        path = CircularPath([[list(center)]], radius, angular_speed, phase)
+        source = MovingGaussians(path, strength=strength, width=width)
+        super().__init__(grid, diffusivity=diffusivity, dt=dt, source=source, substeps=substeps)

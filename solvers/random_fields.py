@@ -154,6 +154,42 @@ class TwoValued:
         return torch.full_like(psi, self.low).masked_fill_(psi >= self.level, self.high)
 
 
+class TrigonometricScales:
+    """log a of a coefficient that oscillates on `count` scales, in two dimensions:
+
+        a(x) = prod_k (1 + cos(pi f_k (x + y)) / 2) (1 + sin(pi f_k (y - 3 x)) / 2)
+
+    with f_k uniform in [2^(k-1), 1.5 2^(k-1)], k = 1 .. count, on coordinates in units of the
+    lengths. In the manner of the multiscale set of Liu, Xu, Cao & Zhang 2024, Mitigating spectral
+    bias for the multiscale operator learning, J. Comput. Phys. (arXiv:2210.10890), section 4.
+    A scale is seen on grids of more than about 4 f_k points per axis.
+    """
+
+    def __init__(self, count: int = 6):
+        if count < 1:
+            raise ValueError(f"count={count} of the scales must be at least 1.")
+        self.count = count
+
+    def sample(self, generators: Sequence[torch.Generator], grid: Grid) -> Tensor:
+        """[b, x, y] in float64."""
+        if grid.ndim != 2:
+            raise ValueError(f"TrigonometricScales has 2 dimensions, the grid {grid.ndim} axes.")
+        x, y = (
+            (points - axis.lower) / axis.length
+            for points, axis in zip(grid.mesh(), grid.axes, strict=True)
+        )
+        fields = []
+        for generator in generators:
+            draws = torch.rand(self.count, generator=generator, dtype=torch.float64)
+            log = torch.zeros_like(x)
+            for k, draw in enumerate(draws):
+                f = math.pi * 2**k * (1 + 0.5 * draw)
+                log += torch.log1p(torch.cos(f * (x + y)) / 2)
+                log += torch.log1p(torch.sin(f * (y - 3 * x)) / 2)
+            fields.append(log)
+        return torch.stack(fields)
+
+
 class Lognormal:
     """exp(mean + deviation * psi), positive and smooth where psi is."""
 

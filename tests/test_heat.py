@@ -8,7 +8,15 @@ import pytest
 import scipy.integrate
 import torch
 
-from solvers import CircularPath, Grid, Heat, LinearPath, MovingGaussians, rollout
+from solvers import (
+    CircularPath,
+    Grid,
+    Heat,
+    HeatWithCirclingSource,
+    LinearPath,
+    MovingGaussians,
+    rollout,
+)
 from solvers.grid import Axis
 
 P, D, N = ("periodic",) * 2, ("dirichlet",) * 2, ("neumann",) * 2
@@ -243,3 +251,16 @@ def test_three_dimensions_and_diffusivity_by_sample():
 def test_wrong_settings(make, expected):
     with pytest.raises(ValueError, match=expected):
         make(box(P, N))
+
+
+def test_a_circling_source_by_numbers_or_samples():
+    grid = Grid.box((16, 16))
+    settings = dict(diffusivity=0.05, dt=0.1, substeps=4)
+    radii, speeds = torch.tensor([0.1, 0.3]).double(), torch.tensor([1.0, -3.0]).double()
+    both = HeatWithCirclingSource(grid, **settings, radius=radii, angular_speed=speeds, width=0.1)
+    u = torch.zeros(2, 2, 16, 16, dtype=torch.float64)
+    after = rollout(both, u, 3)[:, -1]
+    for i in range(2):
+        path = CircularPath([[[0.5, 0.5]]], float(radii[i]), float(speeds[i]))
+        one = Heat(grid, **settings, source=MovingGaussians(path, width=0.1))
+        torch.testing.assert_close(after[i : i + 1], rollout(one, u[:1], 3)[:, -1])

@@ -5,7 +5,7 @@ import pytest
 import scipy.fft
 import torch
 
-from solvers import Axis, GaussianRandomField, Grid, Lognormal, TwoValued
+from solvers import Axis, GaussianRandomField, Grid, Lognormal, TrigonometricScales, TwoValued
 
 
 def seeds(count, first=0):
@@ -182,3 +182,22 @@ def test_too_many_coefficients():
         GaussianRandomField(2.0, 3.0, num_modes=1025).sample(seeds(1), Grid.box((4, 4, 4)))
     with pytest.raises(ValueError, match="must be positive to be permeabilities"):
         TwoValued(low=0.0)
+
+
+def test_trigonometric_scales_are_the_product_on_every_grid():
+    field = TrigonometricScales(3)
+    grid = Grid.box((16, 24))
+    [log] = field.sample([torch.Generator().manual_seed(5)], grid)
+    draws = torch.rand(3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    x, y = grid.mesh()
+    a = torch.ones_like(x)
+    for f in torch.tensor([1.0, 2.0, 4.0]).double() * (1 + draws / 2):
+        a *= 1 + torch.cos(math.pi * f * (x + y)) / 2
+        a *= 1 + torch.sin(math.pi * f * (y - 3 * x)) / 2
+    torch.testing.assert_close(log.exp(), a)
+    fine = field.sample([torch.Generator().manual_seed(5)], Grid.box((48, 72)))[0]
+    torch.testing.assert_close(fine[1::3, 1::3], log)
+    with pytest.raises(ValueError, match="count=0 of the scales"):
+        TrigonometricScales(0)
+    with pytest.raises(ValueError, match="2 dimensions, the grid 1 axes"):
+        field.sample([torch.Generator()], Grid.box((8,)))
