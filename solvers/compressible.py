@@ -21,9 +21,9 @@ class CompressibleNavierStokes(Euler):
     conduction and gamma = 5/3.
 
     Viscous fluxes are differences across a face and, along it, means of central differences of the
-    two cells: second order. They are explicit, so a substep also obeys dt 2 nu sum 1 / h^2 <= cfl
-    with nu the largest diffusivity, (4/3 eta + zeta) / rho or gamma eta / (Pr rho). The numerical
-    dissipation of HLLC with limited slopes comes on top: a viscous scale l needs h < l / 4 or so.
+    two cells: second order. They are explicit, so 2 nu sum 1 / h^2 is added to the rate that limits
+    a substep, with nu the largest diffusivity, (4/3 eta + zeta) / rho or gamma eta / (Pr rho). The
+    numerical dissipation of HLLC with limited slopes comes on top of the viscosity.
     Walls (`neumann`) let the gas slip and conduct no heat; there are no walls that hold it fast
     and none with a temperature. Sutherland's law is not here. Density and pressure must be
     positive, as for `Euler`.
