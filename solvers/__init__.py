@@ -3,14 +3,16 @@ from solvers.darcy import Darcy
 from solvers.euler import Euler
 from solvers.evolution import Evolution, Unstable, frames, rollout
 from solvers.exponential import Exponential
+from solvers.fgmres import fgmres
 from solvers.finite_volume import ConservationLaw, Numerics
 from solvers.fourier import Fourier
 from solvers.grid import Axis, Grid
 from solvers.imex import Imex
-from solvers.implicit import Implicit
+from solvers.implicit import LinearSystem
 from solvers.korteweg_de_vries import KortewegDeVries
 from solvers.krylov import REASONS, Info, NotConverged, conjugate_gradients
 from solvers.kuramoto_sivashinsky import KuramotoSivashinsky
+from solvers.minres import minres
 from solvers.multigrid import Multigrid
 from solvers.navier_stokes import DiagonalForcing, Kolmogorov, NavierStokes
 from solvers.poisson import Poisson
@@ -38,11 +40,11 @@ __all__ = [
     "GrayScott",
     "Grid",
     "Imex",
-    "Implicit",
     "Info",
     "Kolmogorov",
     "KortewegDeVries",
     "KuramotoSivashinsky",
+    "LinearSystem",
     "Lognormal",
     "Multigrid",
     "NavierStokes",
@@ -56,7 +58,9 @@ __all__ = [
     "TwoValued",
     "Unstable",
     "conjugate_gradients",
+    "fgmres",
     "frames",
+    "minres",
     "rollout",
     "transmissibilities",
 ]
