@@ -7,6 +7,7 @@ from solvers.fgmres import fgmres
 from solvers.finite_volume import ConservationLaw, Numerics
 from solvers.fourier import Fourier
 from solvers.grid import Axis, Grid
+from solvers.helmholtz import Helmholtz
 from solvers.imex import Imex
 from solvers.implicit import LinearSystem
 from solvers.korteweg_de_vries import KortewegDeVries
@@ -39,6 +40,7 @@ __all__ = [
     "GaussianRandomField",
     "GrayScott",
     "Grid",
+    "Helmholtz",
     "Imex",
     "Info",
     "Kolmogorov",
