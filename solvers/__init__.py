@@ -1,4 +1,7 @@
 from solvers.burgers import Burgers
+from solvers.chebyshev import Chebyshev
+from solvers.chebyshev_poisson import ChebyshevPoisson
+from solvers.collocation import Collocation, End
 from solvers.darcy import Darcy
 from solvers.euler import Euler
 from solvers.evolution import Evolution, Unstable, frames, rollout
@@ -29,9 +32,13 @@ __all__ = [
     "AllenCahn",
     "Axis",
     "Burgers",
+    "Chebyshev",
+    "ChebyshevPoisson",
+    "Collocation",
     "ConservationLaw",
     "Darcy",
     "DiagonalForcing",
+    "End",
     "Euler",
     "Evolution",
     "Exponential",
