@@ -20,7 +20,7 @@ class AbsorbingLayer:
     end, where u = 0, sends back R = 1e-8 of a wave that meets it at a right angle, R^cos(angle)
     of others. The difference equations reflect more, and the less the more layers there are:
     about 1e-4 with 8 and 1e-5 with 16 at a right angle and 10 points per wavelength. A quadratic
-    profile and the unbounded one of Bermudez et al. (2007) reflect ten times that.
+    profile and the unbounded one of Bermudez et al. (2007) reflected ten times that or more.
 
     Source: Berenger, J. Comput. Phys. 114 (1994); Collino & Monk, Comput. Methods Appl. Mech. Eng.
     164 (1998), the polynomial profile.

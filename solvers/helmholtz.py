@@ -11,6 +11,7 @@ from solvers.fgmres import fgmres
 from solvers.grid import Grid
 from solvers.implicit import LinearSystem, Map
 from solvers.krylov import CONVERGED, STAGNATED, Info, Operator, norm
+from solvers.walls import Value, expand
 from solvers.wave_operator import WaveOperator, channels, complex_field, solve_with
 
 _FEWEST = 6  # points per wavelength
@@ -52,6 +53,7 @@ class Helmholtz:
         self,
         grid: Grid,
         *,
+        source: Value = 1.0,
         order: int = 2,
         layers: int = 16,
         method: str = "direct",
@@ -69,42 +71,41 @@ class Helmholtz:
             raise ValueError(f"layers={layers} must be 4 or more; 10 to 20 absorb well.")
         if method not in ("direct", "iterative"):
             raise ValueError(f"method={method!r} must be 'direct' or 'iterative'.")
-        self.grid, self.order, self.layers, self.method = grid, order, layers, method
+        self.grid, self.source, self.method = grid, source, method
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self._operator = WaveOperator(grid, order, layers)
 
-    def __call__(self, k: Tensor, f: Tensor) -> Tensor:
+    def __call__(self, k: Tensor, f: Value | None = None) -> Tensor:
         return self.solve(k, f)[0]
 
-    def solve(self, k: Tensor, f: Tensor) -> tuple[Tensor, Info]:
+    def solve(self, k: Tensor, f: Value | None = None) -> tuple[Tensor, Info]:
         """u [b, 2, *space], its real and imaginary part, and the true residual of every sample.
 
-        k [b, 1, *space] is positive; f has one channel if it is real, or two. Raises
+        k [b, 1, *space] is positive; f, if given, replaces the source of the constructor: a number
+        or a tensor that broadcasts to the shape of k, or [b, 2, *space] if it is complex. Raises
         `NotConverged`, and ValueError for misshapen fields and waves that the grid does not hold.
         """
-        self._check(k, f)
-        A, wavenumber, b = self._operator, k[:, 0].double(), self._operator.source(complex_field(f))
+        A, b, wavenumber = self._operator, self._right_side(k, f), k[:, 0].double()
         solver = _Direct(A, wavenumber) if self.method == "direct" else self._iterative(wavenumber)
         u = LinearSystem(A.on_free_nodes, solver.solve, solver.solve_adjoint)(b, wavenumber)
         info = self._info(u.detach(), wavenumber.detach(), b.detach(), solver.iterations)
         info.require("Look for a resonance between the walls, or loosen the tolerance.")
         return channels(A.inside(u)).to(k.dtype), info
 
-    def residual(self, k: Tensor, u: Tensor, f: Tensor) -> Tensor:
+    def residual(self, k: Tensor, u: Tensor, f: Value | None = None) -> Tensor:
         """-Lap u - k^2 u - f of the same difference equations, [b, 2, *space], for physics losses.
 
         Zero on Dirichlet sides, where there is no equation, and on the nodes of open sides, whose
         equation has u of the layer in it. Differentiable any number of times.
         """
-        self._check(k, f)
+        b = self._right_side(k, f)
         if u.shape != (len(k), 2, *self.grid.shape):
             raise ValueError(
                 f"u must have shape {(len(k), 2, *self.grid.shape)}, a real and an imaginary "
                 f"channel, got {tuple(u.shape)}."
             )
         A = self._operator
-        r = A(A.padded(complex_field(u)), k[:, 0].double()) - A.source(complex_field(f))
-        r = A.inside(r)
+        r = A.inside(A(A.padded(complex_field(u)), k[:, 0].double()) - b)
         for i, axis in enumerate(self.grid.axes):
             mask = torch.ones(axis.size, dtype=r.dtype, device=r.device)
             for at, side in zip((0, -1), axis.boundary, strict=True):
@@ -124,17 +125,13 @@ class Helmholtz:
         reason = torch.where(rest <= tolerance, CONVERGED, STAGNATED)
         return Info(torch.zeros_like(reason) + iterations, rest, reason, tolerance)
 
-    def _check(self, k: Tensor, f: Tensor) -> None:
+    def _right_side(self, k: Tensor, f: Value | None) -> Tensor:
+        """What the source contributes, after a look at the wavenumber."""
         space = self.grid.shape
         if k.shape[1:] != (1, *space) or not k.is_floating_point():
             raise ValueError(
                 f"k must be real, [b, 1, {', '.join(map(str, space))}], got {tuple(k.shape)} of "
                 f"{k.dtype}."
-            )
-        if f.shape not in ((len(k), 1, *space), (len(k), 2, *space)) or not f.is_floating_point():
-            raise ValueError(
-                f"f must have the shape of k, {tuple(k.shape)}, or 2 channels for a complex source,"
-                f" got {tuple(f.shape)} of {f.dtype}."
             )
         if not ((k > 0) & k.isfinite()).all():
             raise ValueError("k must be positive and finite everywhere.")
@@ -145,6 +142,10 @@ class Helmholtz:
                     f"the shortest wave has {points:.1f} points on axis {axis.name}, fewer than "
                     f"{_FEWEST}; have 10 or more: raise the resolution or lower k."
                 )
+        f = self.source if f is None else f
+        is_complex = isinstance(f, Tensor) and f.dim() == len(space) + 2 and f.shape[1] == 2
+        f = expand("f", f, (len(k), 2 if is_complex else 1, *space), k.new_empty(0).double())
+        return self._operator.source(complex_field(f))
 
 
 class _Direct:

@@ -178,6 +178,16 @@ def test_samples_do_not_influence_each_other_bitwise(method):
     assert torch.equal(solver(k, f)[1:2], solver(k[1:2], f[1:2]))
 
 
+def test_the_source_of_the_constructor():
+    grid = box((20, 20), ((OPEN, OPEN), (D, D)))
+    k, f = waves(grid, b=2), torch.randn(2, *grid.shape, dtype=torch.float64)
+    expected = Helmholtz(grid)(k, f.expand(2, 2, *grid.shape))  # (1 + i) f of both samples
+    assert torch.equal(Helmholtz(grid, source=f[None])(k), expected)
+    one = Helmholtz(grid)
+    assert torch.equal(one(k), one(k, torch.ones_like(k)))
+    assert torch.equal(one.residual(k, expected), one.residual(k, expected, torch.ones_like(k)))
+
+
 def test_single_precision_and_no_source():
     grid = box((20, 20), ((OPEN, OPEN), (D, D)))
     k, f = waves(grid, b=2), torch.randn(2, 1, *grid.shape, dtype=torch.float64)
@@ -205,7 +215,7 @@ def test_what_cannot_be_solved_is_refused():
     for arguments, message in (
         ((k + 12, f), r"has 5\.\d points on axis x, fewer than 6; have 10 or more"),
         ((k[:, 0], f), r"k must be real, \[b, 1, 20, 20\], got \(1, 20, 20\)"),
-        ((k, f[..., 1:]), "f must have the shape of k"),
+        ((k, f[..., 1:]), r"f must be a number or broadcast to \(1, 1, 20, 20\)"),
         ((-k, f), "k must be positive and finite"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from solvers import LinearSystem, fgmres
+from solvers import LinearSystem, fgmres, minres
 
 REAL, COMPLEX = torch.float64, torch.complex128
 
@@ -34,7 +34,7 @@ def problem(dtype, b=2, n=4):
 
 @pytest.mark.parametrize("dtype", [REAL, COMPLEX], ids=str)
 def test_first_and_second_derivatives(dtype):
-    system, arguments = LinearSystem(operator, solve, solve_adjoint), problem(dtype)
+    system, arguments = LinearSystem(operator, solve, solve_adjoint), problem(dtype, n=3)
     torch.testing.assert_close(system(*arguments), solve(*arguments))
     assert torch.autograd.gradcheck(system, arguments)
     assert torch.autograd.gradgradcheck(system, arguments)
@@ -95,6 +95,29 @@ def test_iterations_of_any_number_are_not_recorded():
     expected = torch.autograd.grad(solve(b, matrix, diagonal).abs().sum(), (b, matrix, diagonal))
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-9)
+
+
+def test_a_singular_system_with_a_projection():
+    """The gradient of the solution without a part in the null space, the constants."""
+
+    def laplacian(x, t):
+        flux = t * x.diff(dim=-1)
+        ends = torch.zeros_like(flux[..., :1])
+        return -torch.cat((ends, flux, ends), dim=-1).diff(dim=-1)
+
+    def project(v):
+        return v - v.mean(dim=-1, keepdim=True)
+
+    def iterate(b, t):
+        x, info = minres(lambda x: laplacian(x, t), project(b), project=project, tolerance=1e-13)
+        info.require()
+        return x
+
+    t = (1 + torch.rand(2, 5, dtype=REAL)).requires_grad_()
+    b = torch.randn(2, 6, dtype=REAL, requires_grad=True)
+    system = LinearSystem(laplacian, iterate)
+    assert torch.autograd.gradcheck(lambda b, t: system(project(b), t), (b, t), fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda b, t: system(project(b), t), (b, t), fast_mode=True)
 
 
 def test_only_what_is_asked_for_is_computed():
