@@ -1,5 +1,8 @@
 from solvers.advection import Advection, FiniteVolumeAdvection
 from solvers.burgers import Burgers
+from solvers.chebyshev import Chebyshev
+from solvers.chebyshev_poisson import ChebyshevPoisson
+from solvers.collocation import Collocation, End
 from solvers.composed_states import Affine, AtRest, GasState, Stacked
 from solvers.compressible import CompressibleNavierStokes
 from solvers.darcy import Darcy
@@ -7,24 +10,21 @@ from solvers.distributions import LogUniform, Uniform
 from solvers.euler import Euler
 from solvers.evolution import Evolution, Unstable, frames, rollout
 from solvers.exponential import Exponential
+from solvers.fgmres import fgmres
 from solvers.finite_volume import ConservationLaw, Numerics
 from solvers.fitzhugh_nagumo import FitzHughNagumo
 from solvers.fourier import Fourier
 from solvers.grid import Axis, Grid
 from solvers.heat import Heat, HeatWithCirclingSource
+from solvers.helmholtz import Helmholtz
 from solvers.imex import Imex
-from solvers.implicit import Implicit
-from solvers.initial_conditions import (
-    Blobs,
-    CellNoise,
-    DamBreak,
-    RandomSines,
-    TruncatedFourier,
-)
+from solvers.implicit import LinearSystem
+from solvers.initial_conditions import Blobs, CellNoise, DamBreak, RandomSines, TruncatedFourier
 from solvers.korteweg_de_vries import KortewegDeVries
 from solvers.krylov import REASONS, Info, NotConverged, conjugate_gradients
 from solvers.kuramoto_sivashinsky import KuramotoSivashinsky
 from solvers.leapfrog_wave import LeapfrogWave
+from solvers.minres import minres
 from solvers.moving_sources import CircularPath, LinearPath, MovingGaussians
 from solvers.multigrid import Multigrid
 from solvers.navier_stokes import DiagonalForcing, Kolmogorov, NavierStokes
@@ -49,12 +49,16 @@ __all__ = [
     "Blobs",
     "Burgers",
     "CellNoise",
+    "Chebyshev",
+    "ChebyshevPoisson",
     "CircularPath",
+    "Collocation",
     "CompressibleNavierStokes",
     "ConservationLaw",
     "DamBreak",
     "Darcy",
     "DiagonalForcing",
+    "End",
     "Euler",
     "Evolution",
     "Exponential",
@@ -68,14 +72,15 @@ __all__ = [
     "Grid",
     "Heat",
     "HeatWithCirclingSource",
+    "Helmholtz",
     "Imex",
-    "Implicit",
     "Info",
     "Kolmogorov",
     "KortewegDeVries",
     "KuramotoSivashinsky",
     "LeapfrogWave",
     "LinearPath",
+    "LinearSystem",
     "LogUniform",
     "Lognormal",
     "MovingGaussians",
@@ -99,7 +104,9 @@ __all__ = [
     "Unstable",
     "Wave",
     "conjugate_gradients",
+    "fgmres",
     "frames",
+    "minres",
     "rollout",
     "transmissibilities",
 ]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from solvers.grid import Grid
-from solvers.implicit import Implicit
+from solvers.implicit import LinearSystem
 from solvers.krylov import Info, conjugate_gradients
 from solvers.multigrid import Multigrid
 from solvers.stencil import Stencil, transmissibilities
@@ -61,6 +61,7 @@ class Darcy:
         self.grid, self.source, self.boundary = grid, source, boundary
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self.chunk = chunk or max(1, 2**18 // math.prod(grid.shape))
+        self._linear = LinearSystem(_balance, self._solve_adjoint)
 
     def __call__(self, a: Tensor) -> Tensor:
         return self.solve(a)[0]
@@ -83,7 +84,7 @@ class Darcy:
         for chunk in zip(*(t.split(self.chunk) for t in (a[:, 0], *data)), strict=True):
             faces, b = self._system(*(t.double() for t in chunk))
             u, info = self._iterate(faces, b)
-            solutions.append(Implicit.apply(self._solve_adjoint, u, b, *faces))
+            solutions.append(self._linear.attach(u, b, *faces))
             infos.append(info)
         fields = [torch.cat(parts) for parts in zip(*(info[:3] for info in infos), strict=True)]
         info = Info(*fields, self.tolerance)
@@ -132,7 +133,7 @@ class Darcy:
             max_iterations=self.max_iterations,
         )
 
-    def _solve_adjoint(self, faces: Sequence[Tensor], b: Tensor) -> Tensor:
+    def _solve_adjoint(self, b: Tensor, *faces: Tensor) -> Tensor:
         u, info = self._iterate(faces, b)
         info.require(f"This was the adjoint solve of a gradient. {_ADVICE}")
         return u
@@ -145,6 +146,10 @@ class Darcy:
             )
         if not field.is_floating_point():
             raise ValueError(f"{name} must be a real floating-point field, got {field.dtype}.")
+
+
+def _balance(u: Tensor, *faces: Tensor) -> Tensor:
+    return Stencil(faces)(u)
 
 
 _ADVICE = (

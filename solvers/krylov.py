@@ -9,8 +9,15 @@ from torch import Tensor
 
 Operator = Callable[[Tensor], Tensor]
 
-REASONS = ("iteration limit", "converged", "stagnated", "not positive definite", "not finite")
-_RUNNING, _CONVERGED, _STAGNATED, _INDEFINITE, _NOT_FINITE = range(5)
+REASONS = (
+    "iteration limit",
+    "converged",
+    "stagnated",
+    "not positive definite",
+    "not finite",
+    "inconsistent",
+)
+RUNNING, CONVERGED, STAGNATED, INDEFINITE, NOT_FINITE, INCONSISTENT = range(6)
 
 
 class NotConverged(RuntimeError):
@@ -31,7 +38,7 @@ class Info(NamedTuple):
 
     @property
     def converged(self) -> Tensor:
-        return self.reason == _CONVERGED
+        return self.reason == CONVERGED
 
     def require(self, advice: str = "") -> None:
         """Raise `NotConverged` about the worst sample unless all have converged."""
@@ -80,7 +87,7 @@ def conjugate_gradients(
         not finite              when A, M or b brought NaN or infinity
 
     Nothing is raised for that: read the `Info` or call its `require`. Gradients do not flow
-    through the iterations (see `Implicit`).
+    through the iterations (see `LinearSystem`).
 
     A, M: callables on tensors [b, ...] that treat samples independently. M sees residuals of b
     scaled so that its largest entry is of order one (by a power of two, which rounds nothing), so
@@ -90,95 +97,103 @@ def conjugate_gradients(
     Source: Notay, Flexible conjugate gradients, SIAM J. Sci. Comput. 22 (2000), truncated at
     `num_directions`.
     """
-    _check(b, x0, tolerance, max_iterations, num_directions)
-    largest = b.abs().flatten(1).amax(dim=1).view(-1, *[1] * (b.dim() - 1))
-    scale = torch.exp2(torch.frexp(largest).exponent.to(b.dtype))
+    check_system(b, x0, tolerance, max_iterations)
+    if num_directions < 1:
+        raise ValueError(f"num_directions={num_directions} must be 1 or more.")
+    if b.is_complex():
+        raise ValueError(f"b is {b.dtype}; conjugate_gradients is for real systems, see fgmres.")
+    scale = power_of_two(b)
     b = b / scale
-    norm_b = _norm(b)
+    norm_b = norm(b)
     target = tolerance * norm_b
     x = torch.zeros_like(b) if x0 is None else torch.where(norm_b == 0, 0.0, x0 / scale)
     r = b if x0 is None else b - A(x)
-    norm_r = lowest = _norm(r)
-    reason = torch.where(norm_r <= target, _CONVERGED, _RUNNING)
-    reason = torch.where(norm_r.isfinite(), reason, _NOT_FINITE)
+    norm_r = lowest = norm(r)
+    reason = torch.where(norm_r <= target, CONVERGED, RUNNING)
+    reason = torch.where(norm_r.isfinite(), reason, NOT_FINITE)
     iterations, since_lowest = torch.zeros_like(reason), torch.zeros_like(reason)
     recomputed = torch.full_like(norm_r, torch.inf)
     directions: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=num_directions)
 
     for _ in range(max_iterations):
-        running = reason == _RUNNING
+        running = reason == RUNNING
         if not running.any():
             break
         d = r if M is None else M(r).to(b.dtype)
         for q, Aq, qAq in directions:
-            d = torch.addcmul(d, _dot(d, Aq) / qAq, q, value=-1.0)
+            d = torch.addcmul(d, dot(d, Aq) / qAq, q, value=-1.0)
         if not running.all():
             d = torch.where(running, d, 0.0)
         Ad = A(d)
-        dAd = _dot(d, Ad)
+        dAd = dot(d, Ad)
         if (empty := running & (dAd == 0)).any():
             d = torch.where(empty, r, d)
             Ad = A(d)
-            dAd = _dot(d, Ad)
-        reason = torch.where(running & (dAd <= 0), _INDEFINITE, reason)
-        reason = torch.where(running & ~dAd.isfinite(), _NOT_FINITE, reason)
-        running = reason == _RUNNING
+            dAd = dot(d, Ad)
+        reason = torch.where(running & (dAd <= 0), INDEFINITE, reason)
+        reason = torch.where(running & ~dAd.isfinite(), NOT_FINITE, reason)
+        running = reason == RUNNING
         if not running.all():
             d, Ad = torch.where(running, d, 0.0), torch.where(running, Ad, 0.0)
             dAd = torch.where(running, dAd, 1.0)
         directions.append((d, Ad, dAd))
 
-        step = _dot(d, r) / dAd
+        step = dot(d, r) / dAd
         x = torch.addcmul(x, step, d)
         r = torch.addcmul(r, step, Ad, value=-1.0)
-        norm_r = _norm(r)
+        norm_r = norm(r)
         iterations += running
         if (claims := running & (norm_r <= target)).any():
             r = torch.where(claims, b - A(x), r)
-            norm_r = _norm(r)
+            norm_r = norm(r)
             done = claims & (norm_r <= target)
             stuck = claims & ~done & (norm_r > 0.5 * recomputed)
             recomputed = torch.where(claims, norm_r, recomputed)
-            reason = torch.where(done, _CONVERGED, torch.where(stuck, _STAGNATED, reason))
+            reason = torch.where(done, CONVERGED, torch.where(stuck, STAGNATED, reason))
         since_lowest = torch.where(norm_r < lowest, 0, since_lowest + 1)
         lowest = torch.minimum(lowest, norm_r)
-        reason = torch.where((reason == _RUNNING) & (since_lowest >= patience), _STAGNATED, reason)
+        reason = torch.where((reason == RUNNING) & (since_lowest >= patience), STAGNATED, reason)
 
-    if (reason != _CONVERGED).any():
-        norm_r = torch.where(reason == _CONVERGED, norm_r, _norm(b - A(x)))
-        reason = torch.where(norm_r <= target, _CONVERGED, reason)
+    if (reason != CONVERGED).any():
+        norm_r = torch.where(reason == CONVERGED, norm_r, norm(b - A(x)))
+        reason = torch.where(norm_r <= target, CONVERGED, reason)
     residual = torch.where(norm_b == 0, 0.0, norm_r / norm_b)
     info = Info(iterations.flatten(), residual.flatten(), reason.flatten(), tolerance)
     return x * scale, info
 
 
-def _dot(x: Tensor, y: Tensor) -> Tensor:
-    """Inner products per sample, kept as [b, 1, ...].
+def power_of_two(b: Tensor) -> Tensor:
+    """Just above the largest entry of every sample, [b, 1, ...]; dividing by it rounds nothing."""
+    largest = b.abs().flatten(1).amax(dim=1).view(-1, *[1] * (b.dim() - 1))
+    return torch.exp2(torch.frexp(largest).exponent.to(largest.dtype))
+
+
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    """Inner products x^H y per sample, kept as [b, 1, ...].
 
     Summed row by row, so that rounding does not depend on the number of samples or threads.
     """
-    total = (x * y).sum(dim=-1, keepdim=True).flatten(1).sum(dim=1)
+    total = (x.conj() * y).sum(dim=-1, keepdim=True).flatten(1).sum(dim=1)
     return total.view(-1, *[1] * (x.dim() - 1))
 
 
-def _norm(x: Tensor) -> Tensor:
-    return _dot(x, x).sqrt()
+def norm(x: Tensor) -> Tensor:
+    """Euclidean norms per sample, real, kept as [b, 1, ...]."""
+    if x.is_complex():
+        x = torch.view_as_real(x.resolve_conj()).flatten(-2)
+    return dot(x, x).sqrt()
 
 
-def _check(
-    b: Tensor, x0: Tensor | None, tolerance: float, max_iterations: int, num_directions: int
-) -> None:
-    if b.dim() < 2 or not b.is_floating_point():
+def check_system(b: Tensor, x0: Tensor | None, tolerance: float, max_iterations: int) -> None:
+    """What every iteration here asks of its arguments."""
+    if b.dim() < 2 or not (b.is_floating_point() or b.is_complex()):
         raise ValueError(
-            f"b must be a batch of real vectors or fields [b, ...], got shape {tuple(b.shape)} "
-            f"of {b.dtype}; add a batch axis with b[None]."
+            f"b must be a batch of real or complex vectors or fields [b, ...], got shape "
+            f"{tuple(b.shape)} of {b.dtype}; add a batch axis with b[None]."
         )
     if x0 is not None and x0.shape != b.shape:
         raise ValueError(f"x0 has shape {tuple(x0.shape)} and b {tuple(b.shape)}; make them agree.")
     if not tolerance > 0:
         raise ValueError(f"tolerance={tolerance} must be positive; it is relative to ||b||.")
-    if max_iterations < 1 or num_directions < 1:
-        raise ValueError(
-            f"max_iterations={max_iterations} and num_directions={num_directions} "
-            "must both be 1 or more."
-        )
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations={max_iterations} must be 1 or more.")

@@ -1,22 +1,30 @@
-"""Sines and cosines of a box: the fast transforms that make its Laplacian diagonal."""
+"""Sines and cosines of a box: the transforms that make its Laplacian diagonal."""
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from solvers.fourier import on
 from solvers.grid import Axis, Grid
 
 Transform = Callable[[Tensor], Tensor]  # along the last axis
 
+# Up to here a product with the matrix is faster than the transform of a line twice as long.
+_LARGEST_MATRIX = 128
+
 
 class Mode(NamedTuple):
-    """One axis: field -> coefficients, back, and the wavenumbers of the coefficients [m]."""
+    """One axis: field -> coefficients, back, and the wavenumbers of the coefficients [m].
 
-    analyse: Transform
-    synthesise: Transform
+    The first two take a tensor and a negative axis.
+    """
+
+    analyse: Callable[[Tensor, int], Tensor]
+    synthesise: Callable[[Tensor, int], Tensor]
     wavenumbers: Tensor
 
 
@@ -32,10 +40,11 @@ class Trigonometric:
         neumann, dirichlet      cells           cos, k = 1/2, 3/2 ..    quarter waves
         periodic                left, cells     exp(2 pi i k x / L)     FFT
 
-    Transforms are FFTs of the even or odd continuation, O(n log n), in the precision of the
-    field and differentiable. Periodic axes come last, so coefficients [..., *modes] are complex
-    if there is one. On `nodes` between Dirichlet sides the first and the last point hold the
-    boundary value zero and are left out of the coefficients.
+    Sines and cosines of up to 128 points are products with a matrix, of more the FFT of the even
+    or odd continuation, O(n log n); all in the precision of the field and differentiable.
+    Periodic axes come last, so coefficients [..., *modes] are complex if there is one. On `nodes`
+    between Dirichlet sides the first and the last point hold the boundary value zero and are left
+    out of the coefficients.
     """
 
     def __init__(self, grid: Grid):
@@ -60,7 +69,7 @@ class Trigonometric:
             elif self.grid.axes[i].is_periodic:
                 u = torch.fft.fft(u, dim=dim)
             else:
-                u = self._modes[i].analyse(u.movedim(dim, -1)).movedim(-1, dim)
+                u = self._modes[i].analyse(u, dim)
         return u
 
     def synthesise(self, v: Tensor) -> Tensor:
@@ -72,7 +81,7 @@ class Trigonometric:
             elif self.grid.axes[i].is_periodic:
                 v = torch.fft.ifft(v, dim=dim)
             else:
-                v = self._modes[i].synthesise(v.movedim(dim, -1)).movedim(-1, dim)
+                v = self._modes[i].synthesise(v, dim)
         return v
 
     def wavenumbers(self, axis: int) -> Tensor:
@@ -96,7 +105,7 @@ def _mode(axis: Axis) -> Mode:
     kind = (*axis.boundary, axis.points)
     if axis.is_periodic:
         numbers = torch.fft.fftfreq(axis.size, 1 / axis.size, dtype=torch.float64)
-        return Mode(lambda u: u, lambda v: v, 2 * math.pi / axis.length * numbers.abs())
+        return Mode(lambda u, _: u, lambda v, _: v, 2 * math.pi / axis.length * numbers.abs())
     if kind not in _KINDS:
         raise ValueError(
             f"axis {axis.name}: boundary={axis.boundary} with points={axis.points!r} has no fast "
@@ -107,7 +116,28 @@ def _mode(axis: Axis) -> Mode:
     if count < 1:
         raise ValueError(f"axis {axis.name}: {axis.size} points leave none inside.")
     numbers = torch.arange(count, dtype=torch.float64) + first
-    return Mode(analyse, synthesise, math.pi / axis.length * numbers)
+    if axis.size > _LARGEST_MATRIX:
+        along = partial(_along, analyse), partial(_along, synthesise)
+    else:
+        along = (
+            partial(_multiply, analyse(torch.eye(axis.size, dtype=torch.float64)).mT.contiguous()),
+            partial(_multiply, synthesise(torch.eye(count, dtype=torch.float64)).mT.contiguous()),
+        )
+    return Mode(*along, math.pi / axis.length * numbers)
+
+
+def _along(transform: Transform, u: Tensor, dim: int) -> Tensor:
+    return transform(u.movedim(dim, -1)).movedim(-1, dim)
+
+
+def _multiply(matrix: Tensor, u: Tensor, dim: int) -> Tensor:
+    """sum_j matrix[k, j] u[.., j, ..] along `dim`, without moving axes."""
+    matrix, shape = on(matrix, u), u.shape
+    if dim == -1:
+        return u @ matrix.mT
+    u = u.reshape(math.prod(shape[:dim]), shape[dim], math.prod(shape[dim + 1 :]))
+    v = torch.bmm(matrix.expand(len(u), *matrix.shape), u)
+    return v.view(*shape[:dim], len(matrix), *shape[dim + 1 :])
 
 
 def _turn(n: int, sign: int, like: Tensor) -> Tensor:

@@ -241,5 +241,5 @@ def test_errors():
         conjugate_gradients(torch.clone, b, x0=b[:1])
     with pytest.raises(ValueError, match="tolerance=0 must be positive"):
         conjugate_gradients(torch.clone, b, tolerance=0)
-    with pytest.raises(ValueError, match="must both be 1 or more"):
+    with pytest.raises(ValueError, match="num_directions=0 must be 1 or more"):
         conjugate_gradients(torch.clone, b, num_directions=0)

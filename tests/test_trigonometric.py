@@ -99,6 +99,33 @@ def test_derivatives_of_eigenfunctions_are_exact(kind):
     torch.testing.assert_close(found, -(k**2) * u, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("kind", KINDS[2:], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_matrices_and_fast_transforms_are_the_same(kind, dtype, monkeypatch):
+    grid = box((kind, KINDS[3], kind), sizes=(8, 6, 7))
+    u = torch.randn(2, *grid.shape, dtype=dtype)
+    by_matrix = Trigonometric(grid)
+    monkeypatch.setattr(trigonometric, "_LARGEST_MATRIX", 0)
+    by_transform = Trigonometric(grid)
+    v, w = by_matrix.analyse(u), by_transform.analyse(u)
+    tolerance = 20 * torch.finfo(dtype).eps
+    assert v.dtype == dtype and (v - w).norm() < tolerance * w.norm()
+    back = by_matrix.synthesise(v) - by_transform.synthesise(v)
+    assert back.norm() < tolerance * u.norm()
+
+
+@pytest.mark.parametrize("sizes", [(64, 64, 64), (20, 140, 20)], ids=str)
+def test_the_residual_on_larger_grids(sizes):
+    grid = box((KINDS[7], KINDS[7], KINDS[7]), sizes=sizes)
+    f = torch.randn(1, 1, *sizes, dtype=torch.float64)
+    u = Poisson(grid)(f)[0, 0]
+    total = -f[0, 0]
+    for i, h in enumerate(grid.spacing):
+        inner = total.narrow(i, 1, sizes[i] - 2)
+        inner.sub_((u.diff(n=2, dim=i)) / h**2)
+    assert total[1:-1, 1:-1, 1:-1].norm() < 1e-14 * f.norm()
+
+
 def exact(x, y):
     return torch.exp(x) * torch.sin(2 * y + 0.3)
 
