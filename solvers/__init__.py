@@ -1,5 +1,6 @@
 from solvers.burgers import Burgers
 from solvers.darcy import Darcy
+from solvers.embedded import EmbeddedPoisson
 from solvers.euler import Euler
 from solvers.evolution import Evolution, Unstable, frames, rollout
 from solvers.exponential import Exponential
@@ -11,6 +12,7 @@ from solvers.implicit import Implicit
 from solvers.korteweg_de_vries import KortewegDeVries
 from solvers.krylov import REASONS, Info, NotConverged, conjugate_gradients
 from solvers.kuramoto_sivashinsky import KuramotoSivashinsky
+from solvers.masked_domain import Cell, MaskedDomain
 from solvers.multigrid import Multigrid
 from solvers.navier_stokes import DiagonalForcing, Kolmogorov, NavierStokes
 from solvers.poisson import Poisson
@@ -26,9 +28,11 @@ __all__ = [
     "AllenCahn",
     "Axis",
     "Burgers",
+    "Cell",
     "ConservationLaw",
     "Darcy",
     "DiagonalForcing",
+    "EmbeddedPoisson",
     "Euler",
     "Evolution",
     "Exponential",
@@ -44,6 +48,7 @@ __all__ = [
     "KortewegDeVries",
     "KuramotoSivashinsky",
     "Lognormal",
+    "MaskedDomain",
     "Multigrid",
     "NavierStokes",
     "NotConverged",

@@ -6,11 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from solvers.stencil import Stencil
+from solvers.stencil import Stencil, is_periodic
 
 
 class Multigrid:
     """One V-cycle: M r, a symmetric positive definite stand-in for A^-1 r, A = Stencil(faces).
+
+    With `grounds` it is A = Stencil(faces, sum(grounds)), which may be singular: cells without
+    neighbours, periodic axes, parts that nothing holds.
 
     Cells are joined in pairs along an axis (`Pairs`); any number of cells will do, an odd one out
     is carried over as it is. All axes whose cells are at most 1.5 times the smallest spacing are
@@ -20,12 +23,16 @@ class Multigrid:
     of D^-1 A, and 2 is one for every flux balance (Gershgorin). A grid of up to `coarsest` cells
     is solved by its inverse matrix.
 
-    Transmissibilities must be positive; those of a wall may be zero. They are divided by their
+    Without grounds, transmissibilities must be positive; those of a wall may be zero. With them
+    any may be zero: A may then be singular, M r is good up to its null space, and the caller
+    projects (`conjugate_gradients`). What a thin wall parts is one cell on a coarse enough grid,
+    so that many thin walls cost iterations. All are divided by their
     largest value per sample, so that float32, the fast `dtype`, is safe in any units as long as
     the entries of r are of order one or a little less (`conjugate_gradients` sees to that).
     Building it costs about as much as applying it twice. Nothing here is differentiable.
 
-    Shapes: faces as in `Stencil`; r [b, *space] of any dtype, which the answer shares.
+    Shapes: faces as in `Stencil`; grounds, the conductances of every cell to u = 0 on its lower x,
+    upper x, lower y .. side, [b, *space] each; r [b, *space] of any dtype, which the answer shares.
 
     Smoother: Lottes, Optimal polynomial smoothers for multigrid V-cycles, Numer. Linear Algebra
     Appl. 30 (2023): the fourth-kind Chebyshev iteration, without the optimised weights.
@@ -36,6 +43,7 @@ class Multigrid:
         self,
         faces: Sequence[Tensor],
         spacing: Sequence[float],
+        grounds: Sequence[Tensor] = (),
         *,
         degree: int = 3,
         coarsest: int = 32,
@@ -45,19 +53,24 @@ class Multigrid:
             raise ValueError(f"degree={degree} must be 1 or more smoothing steps.")
         self.degree, self.dtype = degree, dtype
         spacing = list(spacing)
-        largest = torch.stack([t.flatten(1).amax(dim=1) for t in faces]).amax(dim=0)
+        largest = torch.stack([t.flatten(1).amax(dim=1) for t in (*faces, *grounds)]).amax(dim=0)
+        largest = torch.where(largest > 0, largest, 1.0)
         self.scale = largest.view(-1, *[1] * len(spacing))
-        faces = [t / self.scale for t in faces]
+        faces, grounds = ([t / self.scale for t in ts] for ts in (faces, grounds))
         self.levels: list[_Level] = []
-        while (stencil := Stencil(faces)).diagonal[0].numel() > coarsest:
+        while (stencil := _stencil(faces, grounds)).diagonal[0].numel() > coarsest:
             pairs = []
             for axis in _axes_to_coarsen(stencil.diagonal.shape[1:], spacing):
-                pairs.append(Pairs(faces, axis, dtype))
-                faces = pairs[-1].coarse_faces
+                pairs.append(Pairs(faces, axis, dtype, grounds))
+                faces, grounds = pairs[-1].coarse_faces, pairs[-1].coarse_grounds
                 spacing[axis] *= 2
-            fine = Stencil([t.to(dtype) for t in stencil.faces])
-            self.levels.append(_Level(fine, 0.5 / fine.diagonal, pairs))
-        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(stencil.dense())).to(dtype)
+            ground = None if stencil.ground is None else stencil.ground.to(dtype)
+            fine = Stencil([t.to(dtype) for t in stencil.faces], ground)
+            self.levels.append(_Level(fine, _inverse_or_zero(fine.diagonal).mul_(0.5), pairs))
+        if grounds:
+            self.inverse = _generalised_inverse(stencil).to(dtype)
+        else:
+            self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(stencil.dense())).to(dtype)
 
     @torch.no_grad()
     def __call__(self, r: Tensor) -> Tensor:
@@ -99,6 +112,9 @@ class Pairs:
 
         along the axis   resistances add: 1/t plus half the inner resistance on either side
         across it        the transmissibilities of the two cells add
+        to the ground    as along the axis, on either side of the pair; a face and a ground that
+                         leave a cell on the same side share its half of the inner resistor in
+                         proportion to their transmissibilities
         prolongation     constant flux between coarse nodes: values are linear in resistance
         restriction      its transpose
 
@@ -106,32 +122,65 @@ class Pairs:
     to a wall. Where a jumps they follow the kink of the solution, which keeps the number of
     iterations low at high contrast. No width or distance is needed, so uneven cells are no
     special case. In one dimension the energy of a prolonged function is at most that of the
-    coarse one, so that coarse corrections never overshoot.
+    coarse one, so that coarse corrections never overshoot. Where the transmissibility inside a
+    pair is zero, as beside an empty cell, its two cells count as one.
     """
 
-    def __init__(self, faces: Sequence[Tensor], axis: int, dtype: torch.dtype):
+    def __init__(
+        self,
+        faces: Sequence[Tensor],
+        axis: int,
+        dtype: torch.dtype,
+        grounds: Sequence[Tensor] = (),
+    ):
         self.axis = axis + 1
-        fronts = [t.movedim(self.axis, 0) for t in faces]
+        fronts = [t.movedim(self.axis, 0) for t in (*faces, *grounds)]
         t = fronts[axis]
-        self.size = len(t) - 1
+        self.wraps = bool(grounds) and is_periodic(faces[axis], axis, grounds[0])
+        self.size = len(t) - (not self.wraps)
         num_pairs, num_coarse = self.size // 2, (self.size + 1) // 2
         half_inner = torch.zeros_like(t[:num_coarse])
-        half_inner[:num_pairs] = 0.5 / t[1 : 2 * num_pairs : 2]
-        resistance = 1.0 / t[[*range(0, self.size, 2), self.size]]
-        resistance[:-1] += half_inner
-        resistance[1:] += half_inner
-        along = 1.0 / resistance
+        half_inner[:num_pairs] = _inverse_or_zero(t[1 : 2 * num_pairs : 2]).mul_(0.5)
+        outer = t[[*range(0, self.size, 2), 0 if self.wraps else self.size]]
+        # The half resistor times what leaves the pair on its lower and upper side.
+        below, above = half_inner * outer[:-1], half_inner * outer[1:]
+        if grounds:
+            ground, top = fronts[len(faces) + 2 * axis :][:2], [*range(1, self.size, 2)]
+            top += [self.size - 1] * (num_coarse - num_pairs)
+            sides = ground[0][0::2], ground[1][top]
+            below.addcmul_(half_inner, sides[0])
+            above.addcmul_(half_inner, sides[1])
+        divisor = torch.ones_like(outer)
+        divisor[:-1] += below
+        divisor[1:] += above
+        if self.wraps:
+            divisor[0] += above[-1]
+            divisor[-1] += below[0]
+        along = outer / divisor
         lower = half_inner * along[:-1]  # share of the node below in cell 2i
         upper = (half_inner * along[1:])[:num_pairs]  # share of the node above in cell 2i + 1
-        self.lower_own, self.lower_other = (1 - lower).to(dtype), lower[1:].to(dtype)
-        self.upper_own, self.upper_other = (1 - upper).to(dtype), upper[: num_coarse - 1].to(dtype)
+        lower_own, upper_own = 1 - lower, 1 - upper
+        if grounds:
+            sides = sides[0] / (1 + below), sides[1] / (1 + above)
+            lower_own.addcmul_(half_inner, sides[0], value=-1.0)
+            upper_own.addcmul_(half_inner[:num_pairs], sides[1][:num_pairs], value=-1.0)
+            sides[0][:num_pairs] += ground[0][1::2]
+            sides[1][:num_pairs] += ground[1][0 : 2 * num_pairs : 2]
+        self.lower_own, self.lower_other = lower_own.to(dtype), lower[1:].to(dtype)
+        self.upper_own, self.upper_other = upper_own.to(dtype), upper[: num_coarse - 1].to(dtype)
+        self.first_wrap = lower[0].to(dtype)  # share of the last node in the first cell
+        self.last_wrap = upper[-1].to(dtype) if self.size % 2 == 0 else None
 
-        fronts[axis] = along
-        for other in set(range(len(faces))) - {axis}:
-            across = fronts[other][0::2].clone()
-            across[:num_pairs] += fronts[other][1::2]
-            fronts[other] = across
-        self.coarse_faces = [front.movedim(0, self.axis).contiguous() for front in fronts]
+        own = {axis: along[:-1] if self.wraps else along}
+        if grounds:
+            own |= dict(zip((len(faces) + 2 * axis, len(faces) + 2 * axis + 1), sides, strict=True))
+        coarse = []
+        for k, front in enumerate(fronts):
+            if k not in own:
+                own[k] = front[0::2].clone()
+                own[k][:num_pairs] += front[1::2]
+            coarse.append(own[k].movedim(0, self.axis).contiguous())
+        self.coarse_faces, self.coarse_grounds = coarse[: len(faces)], coarse[len(faces) :]
 
     def prolong(self, coarse: Tensor) -> Tensor:
         shape = list(coarse.shape)
@@ -143,6 +192,10 @@ class Pairs:
         torch.mul(self.upper_own, c[: len(upper)], out=upper)
         lower[1:].addcmul_(self.lower_other, c[:-1])
         upper[: len(c) - 1].addcmul_(self.upper_other, c[1:])
+        if self.wraps:
+            lower[0].addcmul_(self.first_wrap, c[-1])
+            if self.last_wrap is not None:
+                upper[-1].addcmul_(self.last_wrap, c[0])
         return fine
 
     def restrict(self, fine: Tensor) -> Tensor:
@@ -152,6 +205,10 @@ class Pairs:
         c[: len(upper)].addcmul_(self.upper_own, upper)
         c[:-1].addcmul_(self.lower_other, lower[1:])
         c[1:].addcmul_(self.upper_other, upper[: len(c) - 1])
+        if self.wraps:
+            c[-1].addcmul_(self.first_wrap, lower[0])
+            if self.last_wrap is not None:
+                c[0].addcmul_(self.last_wrap, upper[-1])
         return c.movedim(0, self.axis)
 
 
@@ -166,3 +223,18 @@ def _axes_to_coarsen(shape: Sequence[int], spacing: Sequence[float]) -> list[int
     candidates = [axis for axis, size in enumerate(shape) if size > 1]
     smallest = min(spacing[axis] for axis in candidates)
     return [axis for axis in candidates if spacing[axis] <= 1.5 * smallest]
+
+
+def _stencil(faces: Sequence[Tensor], grounds: Sequence[Tensor]) -> Stencil:
+    return Stencil(faces, sum(grounds[1:], start=grounds[0]) if grounds else None)
+
+
+def _inverse_or_zero(t: Tensor) -> Tensor:
+    return torch.where(t > 0, 1.0 / t, 0.0)
+
+
+def _generalised_inverse(stencil: Stencil) -> Tensor:
+    """Symmetric X with A X A = A, [b, n, n]: the pseudo-inverse of A scaled to a unit diagonal."""
+    scale = _inverse_or_zero(stencil.diagonal.flatten(1)).sqrt()
+    scale = scale.unsqueeze(1) * scale.unsqueeze(2)
+    return scale * torch.linalg.pinv(scale * stencil.dense(), rtol=1e-12, hermitian=True)
