@@ -19,16 +19,19 @@ def label(mask: Tensor, periodic: Sequence[bool]) -> Tensor:
     structure = scipy.ndimage.generate_binary_structure(cells.ndim, 1)
     structure[0] = structure[2] = False  # samples do not touch
     labels, count = scipy.ndimage.label(cells, structure)
-    ends = [np.stack([labels.take(i, k + 1).ravel() for i in (0, -1)]) for k in _true(periodic)]
-    lower, upper = np.concatenate([np.zeros((2, 0), int), *ends], axis=1)
-    wrapped = (lower > 0) & (upper > 0)
-    graph = scipy.sparse.coo_array(
-        (np.ones(wrapped.sum()), (lower[wrapped] - 1, upper[wrapped] - 1)), shape=(count, count)
+    if not any(periodic):
+        return torch.from_numpy(labels.astype(np.int64)).to(mask.device)
+    ends = [
+        np.stack([labels.take(i, k + 1).ravel() for i in (0, -1)]) for k in np.flatnonzero(periodic)
+    ]
+    lower, upper = np.concatenate(ends, axis=1)
+    both = (lower > 0) & (upper > 0)
+    # Label 0 is a node without edges, so that it stays number 0.
+    edges = scipy.sparse.coo_array(
+        (np.ones(both.sum()), (lower[both], upper[both])), shape=(count + 1, count + 1)
     )
-    merged = np.zeros(count + 1, dtype=np.int64)
-    if count:
-        merged[1:] = scipy.sparse.csgraph.connected_components(graph, directed=False)[1] + 1
-    return torch.from_numpy(merged[labels]).to(mask.device)
+    _, merged = scipy.sparse.csgraph.connected_components(edges, directed=False)
+    return torch.from_numpy(merged[labels].astype(np.int64)).to(mask.device)
 
 
 class FloatingParts:
@@ -79,7 +82,3 @@ class FloatingParts:
             f"{float(excess[worst] / size[worst]):.2e} of their sizes. Subtract the mean of f over "
             "this part, or give it a Dirichlet cell or side."
         )
-
-
-def _true(flags: Sequence[bool]) -> list[int]:
-    return [k for k, flag in enumerate(flags) if flag]

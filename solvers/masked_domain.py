@@ -48,6 +48,7 @@ class MaskedDomain:
         self.grid, self.cells = grid, cells.to(torch.int8)  # bool would not hold three kinds
         self.fluid, self.dirichlet, self.solid = (self.cells == kind for kind in Cell)
         self.volume = math.prod(grid.spacing)
+        self._sides = [self._kinds_of_sides(k) for k in range(grid.ndim)]
 
     def conductances(self, a: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Faces between fluid cells and grounds as `Multigrid` takes them: the conductances of a
@@ -63,7 +64,7 @@ class MaskedDomain:
                 / h**2
                 / (halves.narrow(k + 1, 0, n + 1) + halves.narrow(k + 1, 1, n + 1))
             )
-            below, above = self._sides(k)
+            below, above = self._sides[k]
             link = (below == Cell.FLUID) & (above == Cell.FLUID)
             # Of a periodic axis the last face is the first.
             faces.append(torch.where(link, t, 0.0).narrow(k + 1, 0, n + (not axis.is_periodic)))
@@ -83,7 +84,7 @@ class MaskedDomain:
         for k, h in enumerate(self.grid.spacing):
             n, area = self.grid.shape[k], self.volume / h
             padded = self._with_ghosts(values, k, walls[2 * k : 2 * k + 2])
-            below, above = self._sides(k)
+            below, above = self._sides[k]
             lower = (below == Cell.SOLID).narrow(k + 1, 0, n) & self.fluid
             upper = (above == Cell.SOLID).narrow(k + 1, 1, n) & self.fluid
             lower, upper = area * lower.to(b.dtype), area * upper.to(b.dtype)
@@ -96,7 +97,7 @@ class MaskedDomain:
         held = torch.stack([t > 0 for t in grounds]).any(dim=0)
         return FloatingParts(self.fluid, held, [axis.is_periodic for axis in self.grid.axes])
 
-    def _sides(self, k: int) -> tuple[Tensor, Tensor]:
+    def _kinds_of_sides(self, k: int) -> tuple[Tensor, Tensor]:
         """Kinds of the cells below and above every face normal to axis k."""
         kinds = {"dirichlet": Cell.DIRICHLET, "neumann": Cell.SOLID, "periodic": Cell.FLUID}
         layer = torch.ones_like(self.cells.select(k + 1, 0))

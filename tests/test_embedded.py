@@ -343,7 +343,7 @@ def test_samples_do_not_influence_each_other():
 
 @pytest.mark.parametrize(
     "grid, seed",
-    [(box((3, 3), MIXED, PERIODIC), 4), (box((5,), MIXED, lengths=(2.0,)), 1)],
+    [(box((3, 3), MIXED, PERIODIC), 14), (box((5,), MIXED, lengths=(2.0,)), 24)],
     ids=str,
 )
 def test_gradients_are_those_of_finite_differences(grid, seed):
@@ -461,11 +461,10 @@ def test_non_convergence_is_raised():
     cells = discs(grid, (1, 2))
     with pytest.raises(NotConverged, match=r"1 of 1 .*\(iteration limit\).*many thin walls"):
         EmbeddedPoisson(grid, max_iterations=3)(cells)
-    f = torch.ones(1, 1, 32, 32, requires_grad=True)
-    loose = EmbeddedPoisson(grid, tolerance=0.5, max_iterations=1)
-    u = loose(cells, f=f)
+    f = torch.zeros(1, 1, 32, 32, requires_grad=True)
+    u = EmbeddedPoisson(grid, max_iterations=1)(cells, f=f)  # zero, without an iteration
     with pytest.raises(NotConverged, match="adjoint solve"):
-        (u * uniform(1, 1, 32, 32, low=-1.0)).sum().backward()
+        u.sum().backward()
 
 
 def test_other_arguments_that_do_not_fit():
