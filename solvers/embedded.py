@@ -22,8 +22,9 @@ class EmbeddedPoisson:
 
     Finite volumes on cell centres with harmonic means of a on the faces. For a = 1 and cells of
     side 1 the row of a fluid cell has the number of its neighbours that are not solid on the
-    diagonal and -1 for each fluid neighbour. `cells` [b, *space] holds a `Cell` per cell, a shape
-    per sample. The other data of a call are numbers or broadcast to [b, 1, *space]:
+    diagonal and -1 for each fluid neighbour. `cells` [b, *space] holds 0 in fluid, 1 in Dirichlet
+    and 2 in solid cells (`Cell`), a shape per sample. The other data of a call are numbers or
+    broadcast to [b, 1, *space]:
 
         a           positive in fluid and Dirichlet cells
         f           in fluid cells
@@ -38,12 +39,14 @@ class EmbeddedPoisson:
     cells beside it, and no convergence where a flux other than zero crosses the steps, which are
     longer than the curve. There are no cut cells.
 
-    Where no Dirichlet value touches a connected part of the fluid, f and q must balance over it,
-    else a ValueError says by how much they do not, and u has mean zero over it. u is g in Dirichlet
-    cells and 0 in solid ones. Solved in float64 by conjugate gradients with a `Multigrid` cycle; u
-    has the widest dtype among the tensors given. Derivatives of any order in a, f, g, flux and
-    boundary come from adjoint solves to the same tolerance; over a part without Dirichlet values
-    they are those along data that balance. Samples of a batch do not influence each other.
+    Where no Dirichlet value touches a connected part of the fluid, f and q must balance over it to
+    the square root of the rounding of their dtype, else a ValueError says by how much they do not;
+    u has mean zero over it. u is g in Dirichlet cells and 0 in solid ones. Solved in float64 by
+    conjugate gradients with a `Multigrid` cycle; u has the widest dtype among the tensors given.
+    Derivatives of any order in a, f, g, flux and boundary come from adjoint solves to the same
+    tolerance; over a part without Dirichlet values they are those along data that balance. Samples
+    of a batch do not influence each other, and all are solved together. Walls one or two cells thin
+    cost iterations, the more the finer the grid.
 
     The matrix is that of Lan et al., A neural-preconditioned Poisson solver for mixed Dirichlet
     and Neumann boundary conditions, ICML 2024.
@@ -89,27 +92,28 @@ class EmbeddedPoisson:
         f and boundary, if given, replace those of the constructor. Raises `NotConverged`, and
         ValueError when data are misshapen, not finite, not positive (a) or do not balance.
         """
-        domain, dtype = MaskedDomain(self.grid, cells), self._dtype(a, f, g, flux, boundary)
-        fields = self._fields(domain, a, f, g, flux, boundary, torch.float64)
-        a, *data = fields
+        domain = MaskedDomain(self.grid, cells)
+        f, boundary = self._or_own(f, boundary)
+        dtype = _widest([a, f, g, flux, boundary])
+        a, f, values, *walls = _fields(domain, a, f, g, flux, boundary, torch.float64)
         _require("a", a, (a > 0) & a.isfinite(), "positive and finite outside solid cells")
-        for name, field in zip(("f", "g or flux", *["boundary"] * len(data)), data, strict=False):
+        for name, field in (("f", f), ("g or flux", values), *(("boundary", w) for w in walls)):
             _require(name, field, field.isfinite(), "finite")
 
         faces, grounds = domain.conductances(a)
         ground = sum(grounds)
-        b = domain.right_side(grounds, data[0], data[1], data[2:])
+        b = domain.right_side(grounds, f, values, walls)
         parts = domain.floating_parts(grounds)
         with torch.no_grad():
-            f, values, *walls = (v.abs() for v in data)
-            size = domain.right_side(grounds, f, values, walls)
-            parts.require_balance(b, size, 1e-9 if dtype == torch.float64 else 1e-4)
+            size = domain.right_side(grounds, f.abs(), values.abs(), [w.abs() for w in walls])
+            parts.require_balance(b, size, torch.finfo(dtype).eps ** 0.5)
         iterate = functools.partial(
             conjugate_gradients,
             Stencil([t.detach() for t in faces], ground.detach()),
             M=Multigrid(faces, self.grid.spacing, grounds),
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
+            patience=self.max_iterations,  # labyrinths go long without a lower residual
             project=parts,
         )
 
@@ -121,7 +125,7 @@ class EmbeddedPoisson:
         u, info = iterate(b)
         info.require(_ADVICE)
         u = Implicit.apply(solve_adjoint, u, b, *faces, ground)
-        u = torch.where(domain.fluid, u, torch.where(domain.dirichlet, data[1], 0.0))
+        u = torch.where(domain.fluid, u, torch.where(domain.dirichlet, values, 0.0))
         return u.unsqueeze(1).to(dtype), info
 
     def residual(
@@ -141,51 +145,58 @@ class EmbeddedPoisson:
         Differentiable any number of times, in the widest dtype of u and the data. The mean of u on
         a part without Dirichlet values is left open. Values are not checked.
         """
-        domain, dtype = MaskedDomain(self.grid, cells), self._dtype(u, a, f, g, flux, boundary)
+        domain = MaskedDomain(self.grid, cells)
+        f, boundary = self._or_own(f, boundary)
+        dtype = _widest([u, a, f, g, flux, boundary])
         if u.shape != (len(cells), 1, *self.grid.shape):
             expected = ", ".join(map(str, (len(cells), 1, *self.grid.shape)))
             raise ValueError(f"u must have shape [{expected}], got {tuple(u.shape)}.")
         u = u[:, 0].to(dtype)
-        a, f, values, *walls = self._fields(domain, a, f, g, flux, boundary, dtype)
+        a, f, values, *walls = _fields(domain, a, f, g, flux, boundary, dtype)
         faces, grounds = domain.conductances(a)
         balance = Stencil(faces, sum(grounds))(u) - domain.right_side(grounds, f, values, walls)
         other = torch.where(domain.dirichlet, u - values, u)
         return torch.where(domain.fluid, balance / domain.volume, other).unsqueeze(1)
 
-    def _fields(
-        self,
-        domain: MaskedDomain,
-        a: Value,
-        f: Value | None,
-        g: Value,
-        flux: Value,
-        boundary: Boundary | None,
-        dtype: torch.dtype,
-    ) -> list[Tensor]:
-        """a, f, g and flux in one field, and the walls, blank where they have no effect."""
-        like = torch.empty(0, dtype=dtype, device=domain.cells.device)
-        b, f = len(domain.cells), self.source if f is None else f
-        named = {"a": a, "f": f, "g": g, "flux": flux}
-        shape = (b, 1, *self.grid.shape)
-        a, f, g, flux = (expand(name, v, shape, like)[:, 0] for name, v in named.items())
-        boundary = self.boundary if boundary is None else boundary
-        return [
-            torch.where(domain.solid, 1.0, a),
-            torch.where(domain.fluid, f, 0.0),
-            torch.where(domain.dirichlet, g, torch.where(domain.solid, flux, 0.0)),
-            *wall_values(boundary, self.grid, b, like),
-        ]
-
-    def _dtype(self, *values: Value | Boundary | None) -> torch.dtype:
-        """The widest among the tensors, those of the constructor where a value is None."""
-        found = {v.dtype for v in _tensors([*values, self.source, self.boundary])}
-        return functools.reduce(torch.promote_types, found) if found else torch.get_default_dtype()
+    def _or_own(self, f: Value | None, boundary: Boundary | None) -> tuple[Value, Boundary]:
+        return (
+            self.source if f is None else f,
+            self.boundary if boundary is None else boundary,
+        )
 
 
 _ADVICE = (
     "Raise max_iterations if the limit was hit; loosen the tolerance if it stagnated, as it does "
     "near rounding error on fine grids; many thin walls or a high contrast of a slow convergence."
 )
+
+
+def _fields(
+    domain: MaskedDomain,
+    a: Value,
+    f: Value,
+    g: Value,
+    flux: Value,
+    boundary: Boundary,
+    dtype: torch.dtype,
+) -> list[Tensor]:
+    """a, f, g and flux in one field, and the walls; blank where they have no effect."""
+    like = torch.empty(0, dtype=dtype, device=domain.cells.device)
+    b, named = len(domain.cells), {"a": a, "f": f, "g": g, "flux": flux}
+    shape = (b, 1, *domain.grid.shape)
+    a, f, g, flux = (expand(name, v, shape, like)[:, 0] for name, v in named.items())
+    return [
+        torch.where(domain.solid, 1.0, a),
+        torch.where(domain.fluid, f, 0.0),
+        torch.where(domain.dirichlet, g, torch.where(domain.solid, flux, 0.0)),
+        *wall_values(boundary, domain.grid, b, like),
+    ]
+
+
+def _widest(values: object) -> torch.dtype:
+    """Of the floating-point tensors in nested lists; the default dtype if there are none."""
+    found = {tensor.dtype for tensor in _tensors(values)}
+    return functools.reduce(torch.promote_types, found) if found else torch.get_default_dtype()
 
 
 def _tensors(values: object) -> Iterator[Tensor]:
