@@ -43,9 +43,9 @@ class MaskedDomain:
             raise ValueError(f"cells must be whole numbers (see Cell), got {cells.dtype}.")
         kinds = [int(kind) for kind in Cell]
         if ((cells < kinds[0]) | (cells > kinds[-1])).any():
-            found = cells.unique().tolist()
-            raise ValueError(f"cells must hold {kinds} (see Cell), got {found}.")
-        self.grid, self.cells = grid, cells.to(torch.int8)  # bool would not hold three kinds
+            found = f"{int(cells.min())} to {int(cells.max())}"
+            raise ValueError(f"cells must hold {kinds} (see Cell), got values from {found}.")
+        self.grid, self.cells = grid, cells.to(torch.int8)
         self.fluid, self.dirichlet, self.solid = (self.cells == kind for kind in Cell)
         self.volume = math.prod(grid.spacing)
         self._sides = [self._kinds_of_sides(k) for k in range(grid.ndim)]

@@ -39,7 +39,7 @@ class Pairs:
     ):
         self.axis = axis + 1
         fronts = [t.movedim(self.axis, 0) for t in (*faces, *grounds)]
-        t = fronts[axis]
+        t, first = fronts[axis], len(faces) + 2 * axis  # of the grounds that belong to the axis
         self.wraps = bool(grounds) and is_periodic(faces[axis], axis, grounds[0])
         self.size = len(t) - (not self.wraps)
         num_pairs, num_coarse = self.size // 2, (self.size + 1) // 2
@@ -49,8 +49,9 @@ class Pairs:
         below, above = outer[:-1], outer[1:]  # all that leaves a pair on its lower, upper side
         if grounds:
             half_inner.masked_fill_(half_inner == torch.inf, 0.0)
-            ground, last = fronts[len(faces) + 2 * axis :][:2], [self.size - 1] * (self.size % 2)
-            sides = ground[0][0::2], ground[1][[*range(1, self.size, 2), *last]]
+            ground = fronts[first : first + 2]
+            upper_cells = [*range(1, self.size, 2), *[self.size - 1] * (self.size % 2)]
+            sides = ground[0][0::2], ground[1][upper_cells]
             below, above = below + sides[0], above + sides[1]
         divisor = torch.ones_like(outer)
         divisor[:-1].addcmul_(half_inner, below)
@@ -73,15 +74,14 @@ class Pairs:
         self.first_wrap = lower[0].to(dtype)  # share of the last node in the first cell
         self.last_wrap = upper[-1].to(dtype) if self.size % 2 == 0 else None
 
-        own = {axis: along[:-1] if self.wraps else along}
+        fronts[axis] = along[:-1] if self.wraps else along
         if grounds:
-            own |= dict(zip((len(faces) + 2 * axis, len(faces) + 2 * axis + 1), sides, strict=True))
-        coarse = []
-        for k, front in enumerate(fronts):
-            if k not in own:
-                own[k] = front[0::2].clone()
-                own[k][:num_pairs] += front[1::2]
-            coarse.append(own[k].movedim(0, self.axis).contiguous())
+            fronts[first : first + 2] = sides
+        for k in set(range(len(fronts))) - {axis, first, first + 1}:
+            across = fronts[k][0::2].clone()
+            across[:num_pairs] += fronts[k][1::2]
+            fronts[k] = across
+        coarse = [front.movedim(0, self.axis).contiguous() for front in fronts]
         self.coarse_faces, self.coarse_grounds = coarse[: len(faces)], coarse[len(faces) :]
 
     def prolong(self, coarse: Tensor) -> Tensor:

@@ -394,6 +394,27 @@ def test_gradients_of_singular_systems_are_those_along_balanced_data(sides):
     assert torch.autograd.gradgradcheck(solution, inputs, fast_mode=True)
 
 
+def test_gradients_of_large_problems_agree_with_difference_quotients():
+    """Two samples, one of them held by nothing; a and g change together."""
+    grid = box((40, 33), PERIODIC, NEUMANN)
+    cells = torch.cat([discs(grid, (1, 2, 2)), discs(grid, (2, 2))])
+    data, _, num_floating = problem(grid, cells)
+    assert num_floating == 1
+    solver, weights = EmbeddedPoisson(grid, tolerance=1e-12), uniform(2, 1, 40, 33, seed=9)
+    inputs = {name: data[name].requires_grad_() for name in ("a", "g")}
+    directions = [uniform(2, 1, 40, 33, low=-0.1, high=0.1, seed=10 + k) for k in range(2)]
+
+    def value(step):
+        moved = zip(inputs.items(), directions, strict=True)
+        changed = {name: field + step * direction for (name, field), direction in moved}
+        return (weights * solver.solve(cells, **(data | changed))[0]).sum()
+
+    gradients = torch.autograd.grad(value(0.0), list(inputs.values()))
+    slope = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True))
+    difference = (value(1e-3) - value(-1e-3)) / 2e-3
+    torch.testing.assert_close(slope, difference, rtol=1e-5, atol=0)
+
+
 def test_residual_is_zero_at_the_solution_and_differentiable():
     grid = box((12, 9), MIXED, PERIODIC)
     cells = random_cells(2, 12, 9)
@@ -493,7 +514,7 @@ def test_other_arguments_that_do_not_fit():
             solver(wrong)
     with pytest.raises(ValueError, match="cells must be whole numbers .* got torch.float32"):
         solver(cells.float())
-    with pytest.raises(ValueError, match=r"cells must hold \[0, 1, 2\] .* got \[3\]"):
+    with pytest.raises(ValueError, match=r"cells must hold \[0, 1, 2\] .* got values from 3 to 3"):
         solver(cells + 3)
     with pytest.raises(ValueError, match=r"a must be positive .* sample 0 holds -1 at index"):
         solver(cells, -1.0)
