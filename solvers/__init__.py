@@ -7,6 +7,7 @@ from solvers.composed_states import Affine, AtRest, GasState, Stacked
 from solvers.compressible import CompressibleNavierStokes
 from solvers.darcy import Darcy
 from solvers.distributions import LogUniform, Uniform
+from solvers.embedded import EmbeddedPoisson
 from solvers.euler import Euler
 from solvers.evolution import Evolution, Unstable, frames, rollout
 from solvers.exponential import Exponential
@@ -24,6 +25,7 @@ from solvers.korteweg_de_vries import KortewegDeVries
 from solvers.krylov import REASONS, Info, NotConverged, conjugate_gradients
 from solvers.kuramoto_sivashinsky import KuramotoSivashinsky
 from solvers.leapfrog_wave import LeapfrogWave
+from solvers.masked_domain import Cell, MaskedDomain
 from solvers.minres import minres
 from solvers.moving_sources import CircularPath, LinearPath, MovingGaussians
 from solvers.multigrid import Multigrid
@@ -48,6 +50,7 @@ __all__ = [
     "Axis",
     "Blobs",
     "Burgers",
+    "Cell",
     "CellNoise",
     "Chebyshev",
     "ChebyshevPoisson",
@@ -58,6 +61,7 @@ __all__ = [
     "DamBreak",
     "Darcy",
     "DiagonalForcing",
+    "EmbeddedPoisson",
     "End",
     "Euler",
     "Evolution",
@@ -83,6 +87,7 @@ __all__ = [
     "LinearSystem",
     "LogUniform",
     "Lognormal",
+    "MaskedDomain",
     "MovingGaussians",
     "Multigrid",
     "NavierStokes",

@@ -65,6 +65,7 @@ def conjugate_gradients(
     max_iterations: int = 1000,
     num_directions: int = 1,
     patience: int = 200,
+    project: Operator | None = None,
 ) -> tuple[Tensor, Info]:
     """Solve A x = b for every sample of a batch, A symmetric positive definite.
 
@@ -89,6 +90,10 @@ def conjugate_gradients(
     Nothing is raised for that: read the `Info` or call its `require`. Gradients do not flow
     through the iterations (see `LinearSystem`).
 
+    A singular A has a solution where b is in its range. `project` is then the orthogonal projection
+    onto that range: it takes b, the answers of M and x, so that x has no part in the null space.
+    What it takes from b is lost without a word; check before that there is nothing to take.
+
     A, M: callables on tensors [b, ...] that treat samples independently. M sees residuals of b
     scaled so that its largest entry is of order one (by a power of two, which rounds nothing), so
     it may work in float32; its answer is cast to the dtype of b. M = None is the identity. Where M
@@ -102,6 +107,8 @@ def conjugate_gradients(
         raise ValueError(f"num_directions={num_directions} must be 1 or more.")
     if b.is_complex():
         raise ValueError(f"b is {b.dtype}; conjugate_gradients is for real systems, see fgmres.")
+    if project is not None:
+        b, x0 = project(b), None if x0 is None else project(x0)
     scale = power_of_two(b)
     b = b / scale
     norm_b = norm(b)
@@ -120,6 +127,8 @@ def conjugate_gradients(
         if not running.any():
             break
         d = r if M is None else M(r).to(b.dtype)
+        if project is not None:
+            d = project(d)
         for q, Aq, qAq in directions:
             d = torch.addcmul(d, dot(d, Aq) / qAq, q, value=-1.0)
         if not running.all():
@@ -154,6 +163,8 @@ def conjugate_gradients(
         lowest = torch.minimum(lowest, norm_r)
         reason = torch.where((reason == RUNNING) & (since_lowest >= patience), STAGNATED, reason)
 
+    if project is not None:
+        x = project(x)
     if (reason != CONVERGED).any():
         norm_r = torch.where(reason == CONVERGED, norm_r, norm(b - A(x)))
         reason = torch.where(norm_r <= target, CONVERGED, reason)

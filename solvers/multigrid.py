@@ -6,11 +6,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from solvers.pairs import Pairs
 from solvers.stencil import Stencil
 
 
 class Multigrid:
     """One V-cycle: M r, a symmetric positive definite stand-in for A^-1 r, A = Stencil(faces).
+
+    With `grounds` it is A = Stencil(faces, sum(grounds)), which may be singular: cells without
+    neighbours, periodic axes, parts that nothing holds.
 
     Cells are joined in pairs along an axis (`Pairs`); any number of cells will do, an odd one out
     is carried over as it is. All axes whose cells are at most 1.5 times the smallest spacing are
@@ -20,12 +24,16 @@ class Multigrid:
     of D^-1 A, and 2 is one for every flux balance (Gershgorin). A grid of up to `coarsest` cells
     is solved by its inverse matrix.
 
-    Transmissibilities must be positive; those of a wall may be zero. They are divided by their
-    largest value per sample, so that float32, the fast `dtype`, is safe in any units as long as
-    the entries of r are of order one or a little less (`conjugate_gradients` sees to that).
+    Without grounds, transmissibilities must be positive; those of a wall may be zero. With them
+    any may be zero: A may then be singular, M r is good up to its null space, and the caller
+    projects (`conjugate_gradients`). What a thin wall parts is one cell on a coarse enough grid,
+    so that many thin walls cost iterations. All are divided by their largest value per sample, so
+    that float32, the fast `dtype`, is safe in any units as long as the entries of r are of order
+    one or a little less (`conjugate_gradients` sees to that).
     Building it costs about as much as applying it twice. Nothing here is differentiable.
 
-    Shapes: faces as in `Stencil`; r [b, *space] of any dtype, which the answer shares.
+    Shapes: faces as in `Stencil`; grounds, the conductances of every cell to u = 0 on its lower x,
+    upper x, lower y .. side, [b, *space] each; r [b, *space] of any dtype, which the answer shares.
 
     Smoother: Lottes, Optimal polynomial smoothers for multigrid V-cycles, Numer. Linear Algebra
     Appl. 30 (2023): the fourth-kind Chebyshev iteration, without the optimised weights.
@@ -36,6 +44,7 @@ class Multigrid:
         self,
         faces: Sequence[Tensor],
         spacing: Sequence[float],
+        grounds: Sequence[Tensor] = (),
         *,
         degree: int = 3,
         coarsest: int = 32,
@@ -45,19 +54,27 @@ class Multigrid:
             raise ValueError(f"degree={degree} must be 1 or more smoothing steps.")
         self.degree, self.dtype = degree, dtype
         spacing = list(spacing)
-        largest = torch.stack([t.flatten(1).amax(dim=1) for t in faces]).amax(dim=0)
+        largest = torch.stack([t.flatten(1).amax(dim=1) for t in (*faces, *grounds)]).amax(dim=0)
+        largest = torch.where(largest > 0, largest, 1.0)
         self.scale = largest.view(-1, *[1] * len(spacing))
-        faces = [t / self.scale for t in faces]
+        faces, grounds = ([t / self.scale for t in ts] for ts in (faces, grounds))
         self.levels: list[_Level] = []
-        while (stencil := Stencil(faces)).diagonal[0].numel() > coarsest:
+        while (stencil := _stencil(faces, grounds)).diagonal[0].numel() > coarsest:
             pairs = []
             for axis in _axes_to_coarsen(stencil.diagonal.shape[1:], spacing):
-                pairs.append(Pairs(faces, axis, dtype))
-                faces = pairs[-1].coarse_faces
+                pairs.append(Pairs(faces, axis, dtype, grounds))
+                faces, grounds = pairs[-1].coarse_faces, pairs[-1].coarse_grounds
                 spacing[axis] *= 2
-            fine = Stencil([t.to(dtype) for t in stencil.faces])
-            self.levels.append(_Level(fine, 0.5 / fine.diagonal, pairs))
-        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(stencil.dense())).to(dtype)
+            ground = None if stencil.ground is None else stencil.ground.to(dtype)
+            fine = Stencil([t.to(dtype) for t in stencil.faces], ground)
+            half_inverse_diagonal = 0.5 / fine.diagonal
+            if grounds:
+                half_inverse_diagonal.masked_fill_(fine.diagonal == 0, 0.0)
+            self.levels.append(_Level(fine, half_inverse_diagonal, pairs))
+        if grounds:
+            self.inverse = _generalised_inverse(stencil).to(dtype)
+        else:
+            self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(stencil.dense())).to(dtype)
 
     @torch.no_grad()
     def __call__(self, r: Tensor) -> Tensor:
@@ -91,70 +108,6 @@ class Multigrid:
         return x, step
 
 
-class Pairs:
-    """Joins cells 2i and 2i + 1 along one axis; the last of an odd number stays alone.
-
-    Read a face as a resistor 1/t between two cell centres, and a pair as a node in the middle of
-    its inner resistor. Then
-
-        along the axis   resistances add: 1/t plus half the inner resistance on either side
-        across it        the transmissibilities of the two cells add
-        prolongation     constant flux between coarse nodes: values are linear in resistance
-        restriction      its transpose
-
-    For constant coefficients these are the weights 3/4 and 1/4 of linear interpolation, 1/2 next
-    to a wall. Where a jumps they follow the kink of the solution, which keeps the number of
-    iterations low at high contrast. No width or distance is needed, so uneven cells are no
-    special case. In one dimension the energy of a prolonged function is at most that of the
-    coarse one, so that coarse corrections never overshoot.
-    """
-
-    def __init__(self, faces: Sequence[Tensor], axis: int, dtype: torch.dtype):
-        self.axis = axis + 1
-        fronts = [t.movedim(self.axis, 0) for t in faces]
-        t = fronts[axis]
-        self.size = len(t) - 1
-        num_pairs, num_coarse = self.size // 2, (self.size + 1) // 2
-        half_inner = torch.zeros_like(t[:num_coarse])
-        half_inner[:num_pairs] = 0.5 / t[1 : 2 * num_pairs : 2]
-        resistance = 1.0 / t[[*range(0, self.size, 2), self.size]]
-        resistance[:-1] += half_inner
-        resistance[1:] += half_inner
-        along = 1.0 / resistance
-        lower = half_inner * along[:-1]  # share of the node below in cell 2i
-        upper = (half_inner * along[1:])[:num_pairs]  # share of the node above in cell 2i + 1
-        self.lower_own, self.lower_other = (1 - lower).to(dtype), lower[1:].to(dtype)
-        self.upper_own, self.upper_other = (1 - upper).to(dtype), upper[: num_coarse - 1].to(dtype)
-
-        fronts[axis] = along
-        for other in set(range(len(faces))) - {axis}:
-            across = fronts[other][0::2].clone()
-            across[:num_pairs] += fronts[other][1::2]
-            fronts[other] = across
-        self.coarse_faces = [front.movedim(0, self.axis).contiguous() for front in fronts]
-
-    def prolong(self, coarse: Tensor) -> Tensor:
-        shape = list(coarse.shape)
-        shape[self.axis] = self.size
-        fine = coarse.new_empty(shape)
-        c, f = coarse.movedim(self.axis, 0), fine.movedim(self.axis, 0)
-        lower, upper = f[0::2], f[1::2]
-        torch.mul(self.lower_own, c, out=lower)
-        torch.mul(self.upper_own, c[: len(upper)], out=upper)
-        lower[1:].addcmul_(self.lower_other, c[:-1])
-        upper[: len(c) - 1].addcmul_(self.upper_other, c[1:])
-        return fine
-
-    def restrict(self, fine: Tensor) -> Tensor:
-        f = fine.movedim(self.axis, 0)
-        lower, upper = f[0::2], f[1::2]
-        c = self.lower_own * lower
-        c[: len(upper)].addcmul_(self.upper_own, upper)
-        c[:-1].addcmul_(self.lower_other, lower[1:])
-        c[1:].addcmul_(self.upper_other, upper[: len(c) - 1])
-        return c.movedim(0, self.axis)
-
-
 class _Level(NamedTuple):
     stencil: Stencil
     half_inverse_diagonal: Tensor
@@ -166,3 +119,15 @@ def _axes_to_coarsen(shape: Sequence[int], spacing: Sequence[float]) -> list[int
     candidates = [axis for axis, size in enumerate(shape) if size > 1]
     smallest = min(spacing[axis] for axis in candidates)
     return [axis for axis in candidates if spacing[axis] <= 1.5 * smallest]
+
+
+def _stencil(faces: Sequence[Tensor], grounds: Sequence[Tensor]) -> Stencil:
+    return Stencil(faces, sum(grounds[1:], start=grounds[0]) if grounds else None)
+
+
+def _generalised_inverse(stencil: Stencil) -> Tensor:
+    """Symmetric X with A X A = A, [b, n, n]: the pseudo-inverse of A scaled to a unit diagonal."""
+    diagonal = stencil.diagonal.flatten(1)
+    scale = torch.where(diagonal > 0, diagonal.rsqrt(), 0.0)
+    scale = scale.unsqueeze(1) * scale.unsqueeze(2)
+    return scale * torch.linalg.pinv(scale * stencil.dense(), rtol=1e-12, hermitian=True)

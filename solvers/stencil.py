@@ -18,16 +18,26 @@ class Stencil:
     A is symmetric, and positive definite if every sample has a wall with t > 0. Widths, areas and
     coefficients are all inside t, so the cells may have any widths.
 
+    `ground` [b, *space], the conductance of every cell to u = 0, adds ground_i u_i. With it an axis
+    may be periodic: then it has as many faces as cells, face j below cell j and face 0 between the
+    two ends. A cell whose t and ground are all zero has an empty row and column.
+
     Inside, every axis is moved to the front in its turn, so that the lines below read as in 1-D.
     """
 
-    def __init__(self, faces: Sequence[Tensor]):
-        self.faces = tuple(faces)
+    def __init__(self, faces: Sequence[Tensor], ground: Tensor | None = None):
+        self.faces, self.ground = tuple(faces), ground
         fronts = [t.movedim(axis, 0) for axis, t in enumerate(self.faces, start=1)]
-        self.links = [t[1:-1] for t in fronts]
-        self.diagonal = sum(
-            (t[1:] + t[:-1]).movedim(0, axis) for axis, t in enumerate(fronts, start=1)
-        ).contiguous()
+        self.links, self.wraps, terms = [], [], []
+        for axis, t in enumerate(fronts, start=1):
+            wraps = is_periodic(t.movedim(0, axis), axis - 1, ground)
+            if wraps and len(t) == 1:  # no cell is its own neighbour
+                t = torch.zeros_like(t)
+            self.links.append(t[1:] if wraps else t[1:-1])
+            self.wraps.append(t[0] if wraps else None)
+            upper = t.roll(-1, 0) if wraps else t[1:]
+            terms.append((upper + (t if wraps else t[:-1])).movedim(0, axis))
+        self.diagonal = sum(terms if ground is None else [*terms, ground]).contiguous()
 
     def __call__(self, u: Tensor) -> Tensor:
         """A u, shape [b, *space]; differentiable in u and in the transmissibilities."""
@@ -43,14 +53,19 @@ class Stencil:
         size = math.prod(space)
         identity = torch.eye(size, dtype=self.diagonal.dtype, device=self.diagonal.device)
         # Every sample meets every unit vector: a batch of b * size fields.
-        stencil = Stencil([t.repeat_interleave(size, dim=0) for t in self.faces])
+        many = [t.repeat_interleave(size, dim=0) for t in self.faces]
+        ground = None if self.ground is None else self.ground.repeat_interleave(size, dim=0)
+        stencil = Stencil(many, ground)
         return stencil(identity.repeat(b, 1).view(-1, *space)).view(b, size, size)
 
     def _add_neighbours(self, out: Tensor, u: Tensor, sign: float) -> Tensor:
-        for axis, t in enumerate(self.links, start=1):
+        for axis, (t, wrap) in enumerate(zip(self.links, self.wraps, strict=True), start=1):
             o, v = out.movedim(axis, 0), u.movedim(axis, 0)
             o[1:].addcmul_(t, v[:-1], value=sign)
             o[:-1].addcmul_(t, v[1:], value=sign)
+            if wrap is not None:
+                o[0].addcmul_(wrap, v[-1], value=sign)
+                o[-1].addcmul_(wrap, v[0], value=sign)
         return out
 
 
@@ -66,6 +81,11 @@ def transmissibilities(a: Tensor, spacing: Sequence[float]) -> list[Tensor]:
         halves = padded.narrow(axis + 1, 0, size + 1) + padded.narrow(axis + 1, 1, size + 1)
         faces.append(math.prod(spacing) / h**2 / halves)
     return faces
+
+
+def is_periodic(t: Tensor, axis: int, ground: Tensor | None) -> bool:
+    """Whether the faces t normal to an axis are as many as its cells (see `Stencil`)."""
+    return ground is not None and t.shape[axis + 1] == ground.shape[axis + 1]
 
 
 def pad_axis(field: Tensor, axis: int) -> Tensor:

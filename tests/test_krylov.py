@@ -212,6 +212,33 @@ def test_an_empty_direction_is_replaced_by_the_residual():
     torch.testing.assert_close(x, torch.linalg.solve(matrix, b), rtol=1e-6, atol=1e-8)
 
 
+def ring(count, size):
+    """The Laplacian of a ring of cells, singular: constants. And the projection without them."""
+    eye = torch.eye(size, dtype=torch.float64)
+    laplacian = 2 * eye - eye.roll(1, 0) - eye.roll(-1, 0)
+    return laplacian.repeat(count, 1, 1), lambda x: x - x.mean(dim=1, keepdim=True)
+
+
+def test_a_singular_system_is_solved_in_the_range_of_a():
+    matrix, project = ring(3, 40)
+    b = random_vectors(3, 40)
+    skewed = torch.linspace(1, 2, 40).double()  # an M whose answers have a part in the null space
+    options = {"M": lambda r: 1e3 * r.mean(1, keepdim=True).abs() + skewed * r, "tolerance": 1e-11}
+    x0 = 7.0 + random_vectors(3, 40, seed=2)
+    x, info = conjugate_gradients(product(matrix), project(b), x0=x0, project=project, **options)
+    assert info.converged.all() and (info.residual <= 1e-11).all()
+    assert (x.mean(dim=1).abs() < 1e-12).all()
+    expected = product(torch.linalg.pinv(matrix, hermitian=True))(b)
+    torch.testing.assert_close(x, expected, rtol=1e-7, atol=1e-8)
+    # It is b that is projected, and the residual is that of the projected b.
+    other, info = conjugate_gradients(product(matrix), b + 5, project=project, **options)
+    assert info.converged.all()
+    torch.testing.assert_close(other, expected, rtol=1e-7, atol=1e-8)
+    # Control: without it b is not in the range, and no x has so small a residual.
+    _, info = conjugate_gradients(product(matrix), b + 5, tolerance=1e-11)
+    assert not info.converged.any()
+
+
 @pytest.mark.parametrize("where", ["b", "M", "A"])
 def test_nan_is_named_and_stays_in_its_sample(where):
     matrix, b = random_spd(2, 20, 10.0), random_vectors(2, 20)

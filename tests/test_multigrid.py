@@ -189,3 +189,122 @@ def test_more_smoothing_means_fewer_iterations():
 def test_the_order_of_the_axes_hardly_matters():
     a = permeability(1, (30, 50))
     assert abs(iterations(a, (1.0, 2.0)) - iterations(a.mT, (2.0, 1.0))) <= 1
+
+
+def network(space, periodic, seed=0):
+    """Faces and grounds on either side of each axis, a third of them zero; some cells empty."""
+    generator = torch.Generator().manual_seed(seed)
+    fluid = torch.rand(1, *space, generator=generator) > 0.3
+
+    def thinned(shape, share):
+        kept = torch.rand(shape, generator=generator) < share
+        return kept * torch.rand(shape, generator=generator, dtype=torch.float64).add(0.1)
+
+    faces, grounds = [], []
+    for k, wraps in enumerate(periodic):
+        below = fluid.roll(1, k + 1)
+        if not wraps:
+            below.select(k + 1, 0)[:] = False
+        t = thinned(fluid.shape, 0.7) * (fluid & below)
+        faces.append(t if wraps else torch.cat([t, 0 * t.narrow(k + 1, 0, 1)], dim=k + 1))
+        grounds += [thinned(fluid.shape, 0.1) * fluid for _ in range(2)]
+    return faces, grounds
+
+
+NETWORKS = [
+    ((45,), (True,)),
+    ((40,), (False,)),
+    ((8, 9), (True, False)),
+    ((9, 12), (True, True)),
+    ((2, 33), (True, True)),
+    ((5, 4, 3), (False, True, True)),
+]
+
+
+@pytest.mark.parametrize("space, periodic", NETWORKS, ids=str)
+def test_stencil_with_grounds_and_periodic_axes(space, periodic):
+    """Against the incidence matrix of the faces."""
+    faces, grounds = network(space, periodic)
+    number = torch.arange(math.prod(space)).view(space)
+    expected = torch.diag(sum(grounds).flatten())
+    for k, wraps in enumerate(periodic):
+        t = faces[k][0] if wraps else faces[k][0].narrow(k, 0, space[k])
+        ends = number.flatten(), number.roll(1, k).flatten()
+        for here, there in (ends, ends[::-1]):
+            expected.index_put_((here, here), t.flatten(), accumulate=True)
+            expected.index_put_((here, there), -t.flatten(), accumulate=True)
+    stencil = Stencil(faces, sum(grounds))
+    torch.testing.assert_close(stencil.dense()[0], expected)
+    u = permeability(1, space)
+    torch.testing.assert_close(stencil.subtract_(u.clone(), u), u - stencil(u))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("space, periodic", NETWORKS, ids=str)
+def test_is_symmetric_and_close_to_the_inverse_of_a_network(space, periodic, seed):
+    """M is positive semidefinite; M A has eigenvalues near one, but for the null space of A."""
+    faces, grounds = network(space, periodic, seed)
+    M = Multigrid(faces, [1.0] * len(space), grounds, coarsest=3, dtype=torch.float64)
+    assert len(M.levels) >= 2
+    matrix, A = dense(M, space), Stencil(faces, sum(grounds)).dense()[0]
+    torch.testing.assert_close(matrix, matrix.T, rtol=0, atol=1e-12 * matrix.abs().max().item())
+    assert torch.linalg.eigvalsh(matrix).min() > -1e-12 * matrix.abs().max()
+    values, vectors = torch.linalg.eigh(A)
+    root = vectors * values.clamp(min=0).sqrt()
+    rank = int((values > 1e-12).sum())
+    eigenvalues = torch.linalg.eigvalsh(root.T @ matrix @ root)[-rank:]
+    assert eigenvalues.min() > 0.15 and eigenvalues.max() < 2.0, eigenvalues[[0, -1]]
+
+
+@pytest.mark.parametrize("space", [(40,), (9, 7), (5, 4, 3)], ids=str)
+def test_grounds_at_the_ends_are_walls(space):
+    faces, spacing = operator(permeability(1, space))
+    grounds, inside = [], []
+    for k, t in enumerate(faces, start=1):
+        n, inner = space[k - 1], t.clone()
+        inner.narrow(k, 0, 1)[:] = inner.narrow(k, n, 1)[:] = 0
+        inside.append(inner)
+        outer = t - inner
+        grounds += [outer.narrow(k, 0, n), outer.narrow(k, 1, n)]
+    options = {"coarsest": 3, "dtype": torch.float64}
+    walls = dense(Multigrid(faces, spacing, **options), space)
+    torch.testing.assert_close(dense(Multigrid(inside, spacing, grounds, **options), space), walls)
+
+
+@pytest.mark.parametrize("space, periodic", NETWORKS, ids=str)
+def test_restriction_of_a_network_is_the_transpose_of_prolongation(space, periodic):
+    faces, grounds = network(space, periodic)
+    for axis in range(len(space)):
+        pairs = Pairs(faces, axis, torch.float64, grounds)
+        fine = permeability(1, space, seed=1)
+        coarse = torch.randn_like(pairs.restrict(fine))
+        torch.testing.assert_close(
+            (fine * pairs.prolong(coarse)).sum(), (pairs.restrict(fine) * coarse).sum()
+        )
+
+
+@pytest.mark.parametrize("size", [40, 41])
+def test_weights_on_a_ring_are_those_of_linear_interpolation(size):
+    """A wave that both grids resolve; without faces and grounds at the ends there are no walls."""
+    one = torch.ones(1, size, dtype=torch.float64)
+    pairs = Pairs([one], 0, torch.float64, [0 * one, 0 * one])
+    constant = pairs.prolong(torch.ones(1, (size + 1) // 2).double())
+    torch.testing.assert_close(constant, one)
+    centres = torch.arange(size).double() + 0.5
+    nodes = torch.cat([centres[: size // 2 * 2].view(-1, 2).mean(dim=1), centres[size // 2 * 2 :]])
+    wave = pairs.prolong((2 * math.pi * nodes / size).sin()[None])[0]
+    assert (wave - (2 * math.pi * centres / size).sin()).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("space, periodic", NETWORKS[:2], ids=str)
+def test_in_one_dimension_the_coarse_energy_of_a_network_is_an_upper_bound(space, periodic):
+    for seed in range(20):
+        faces, grounds = network(space, periodic, seed)
+        # A side of a cell has a neighbour or a Dirichlet value, not both.
+        below, above = faces[0][:, : space[0]], faces[0].roll(-1, 1)[:, : space[0]]
+        grounds = [g * (t == 0) for g, t in zip(grounds, (below, above), strict=True)]
+        pairs = Pairs(faces, 0, torch.float64, grounds)
+        coarse = Stencil(pairs.coarse_faces, sum(pairs.coarse_grounds)).dense()[0]
+        P = torch.stack([pairs.prolong(e[None])[0] for e in torch.eye(len(coarse)).double()], dim=1)
+        galerkin = P.T @ Stencil(faces, sum(grounds)).dense()[0] @ P
+        assert torch.linalg.eigvalsh(coarse - galerkin).min() > -1e-10 * coarse.abs().max()
