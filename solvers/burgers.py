@@ -29,24 +29,20 @@ class Burgers(SemiLinear):
         self.fields = ("u", "v", "w")[: grid.ndim]
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
         self._kept = self.fourier.kept(2 / 3)
-        self._gradient = [self.fourier.derivative(axis) for axis in range(grid.ndim)]
+        self._gradient = [self.fourier.derivative(axis) * self._kept for axis in range(grid.ndim)]
+        self._flux = -0.5 * self._gradient[0]
 
     def make_linear(self) -> Tensor:
         return self.per_sample(self.viscosity) * self.fourier.laplacian
 
     def nonlinear(self, v: Tensor) -> Tensor:
-        v = v * on(self._kept, v.real)
-        u = self.fourier.inverse(v)
+        kept = on(self._kept, v)
+        u = self.fourier.inverse(v * kept)
         if self.grid.ndim == 1:
-            slope = on(self._gradient[0], v) * self.fourier.transform(0.5 * u.square())
-        else:
-            slope = self.fourier.transform(
-                sum(
-                    u[:, axis, None] * self.fourier.inverse(on(d, v) * v)
-                    for axis, d in enumerate(self._gradient)
-                )
-            )
-        return -slope * on(self._kept, v.real)
+            return self.fourier.transform(u.square()) * on(self._flux, v)
+        slopes = (self.fourier.inverse(v * on(d, v)) for d in self._gradient)
+        advected = sum(u[:, axis, None] * slope for axis, slope in enumerate(slopes))
+        return self.fourier.transform(advected) * -kept
 
 
 def cole_hopf(x: Tensor, time: float, viscosity: float, period: float = 1.0) -> Tensor:

@@ -33,17 +33,16 @@ class KuramotoSivashinsky(SemiLinear):
         self.conservative = conservative
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
         self._kept = self.fourier.kept(2 / 3)
-        self._gradient = [self.fourier.derivative(axis) for axis in range(grid.ndim)]
+        self._gradient = [self.fourier.derivative(axis) * self._kept for axis in range(grid.ndim)]
+        self._flux, self._half = -0.5 * self._gradient[0], -0.5 * self._kept
 
     def make_linear(self) -> Tensor:
         laplacian = self.fourier.laplacian
         return -laplacian - laplacian.square()
 
     def nonlinear(self, v: Tensor) -> Tensor:
-        kept = on(self._kept, v.real)
-        v = v * kept
         if self.conservative:
-            square = self.fourier.inverse(v).square()
-            return -0.5 * on(self._gradient[0], v) * self.fourier.transform(square) * kept
-        slopes = (self.fourier.inverse(on(d, v) * v) for d in self._gradient)
-        return -0.5 * self.fourier.transform(sum(s.square() for s in slopes)) * kept
+            u = self.fourier.inverse(v * on(self._kept, v))
+            return self.fourier.transform(u.square()) * on(self._flux, v)
+        slopes = (self.fourier.inverse(v * on(d, v)) for d in self._gradient)
+        return self.fourier.transform(sum(s.square() for s in slopes)) * on(self._half, v)
