@@ -92,9 +92,9 @@ def cases(quick: bool) -> list[Case]:
     n, m = (256, 64) if quick else (1024, 128)
 
     def line(length: float) -> Grid:
-        return Grid((Axis("x", n, 0.0, length, PERIODIC),))
+        return Grid((Axis("x", n, 0.0, length, PERIODIC, "left"),))
 
-    square = Grid(tuple(Axis(name, m, 0.0, TWO_PI, PERIODIC) for name in "xy"))
+    square = Grid(tuple(Axis(name, m, 0.0, TWO_PI, PERIODIC, "left") for name in "xy"))
     forcing = Kolmogorov(4, -1.0)
     return [
         Case(
@@ -135,10 +135,11 @@ def cases(quick: bool) -> list[Case]:
 def start(grid: Grid, batch: int, modes: int = 3) -> Tensor:
     """[batch, 1, *space], the same waves on any size of grid."""
     generator, x = torch.Generator().manual_seed(0), grid.mesh()
+    phases = TWO_PI * torch.rand(64, modes, grid.ndim, generator=generator, dtype=torch.float64)
     u = torch.zeros(batch, 1, *grid.shape, dtype=torch.float64)
     for k in range(1, modes + 1):
         for axis in range(grid.ndim):
-            phase = TWO_PI * torch.rand(batch, 1, *[1] * grid.ndim, generator=generator)
+            phase = phases[:batch, k - 1, axis].view(-1, 1, *[1] * grid.ndim)
             u += torch.sin(TWO_PI * k * x[axis] / grid.axes[axis].length + phase) / k
     return u
 

@@ -126,7 +126,9 @@ class Exponential:
         if key not in self._cast:
             rows = [[None if c is None else on(c, v) for c in row] for row in self._rows]
             if pairs:
-                rows = [[None if c is None else torch.stack((c, c), dim=-1) for c in r] for r in rows]
+                rows = [
+                    [None if c is None else torch.stack((c, c), dim=-1) for c in r] for r in rows
+                ]
             self._cast[key] = rows
         return self._cast[key]
 
