@@ -222,8 +222,17 @@ def against_py_pde(case: Case, rounds: int) -> tuple[list[dict], float]:
         ]
     mine, theirs = (statistics.median(s[i] for s in seconds) for i in range(2))
     rows = [
-        _row(f"{case.name[:-12]}, {small.shape[0]} points", "ours", u, mine, small_error, 0.0),
-        _row(f"{case.name[:-12]}, {case.points} points", "py-pde", u[:1], theirs, error, compiling),
+        _row(
+            f"{case.name.split(',')[0]}, {small.shape[0]} points", "ours", u, mine, small_error, 0.0
+        ),
+        _row(
+            f"{case.name.split(',')[0]}, {case.points} points",
+            "py-pde",
+            u[:1],
+            theirs,
+            error,
+            compiling,
+        ),
     ]
     return rows, statistics.median(64 / THREADS * b / a for a, b in seconds)
 
