@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 python := .venv/bin/python
 
-.PHONY: train test test-slow lint format env clean
+.PHONY: train test test-slow compare lint format env clean
 
 train: env
 	$(python) train.py
@@ -11,8 +11,12 @@ train: env
 test: env lint
 	$(python) -m pytest -m "not slow" -q
 
-test-slow: env
+test-slow: env .venv/compare
 	$(python) -m pytest -m slow -q
+
+# Speed and accuracy of the solvers beside independent codes.
+compare: env .venv/compare
+	$(python) -m benchmarks.solvers
 
 lint: env
 	$(python) -m ruff check .
@@ -29,6 +33,11 @@ env: .venv/ready
 .venv/ready:
 	$(PYTHON) -m venv .venv
 	$(python) -m pip install --quiet --requirement requirements.lock $(PIP_ARGS)
+	touch $@
+
+# What the comparisons need besides, at versions that change none of the others.
+.venv/compare: requirements-compare.lock | .venv/ready
+	$(python) -m pip install --quiet --constraint requirements.lock --requirement requirements-compare.lock $(PIP_ARGS)
 	touch $@
 
 clean:

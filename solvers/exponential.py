@@ -83,6 +83,7 @@ class Exponential:
         if not dt > 0:
             raise ValueError(f"dt={dt} must be positive.")
         self.nonlinear, self.dt, self.order = nonlinear, dt, order
+        self.is_complex = linear.is_complex()
         z = dt * linear.to(torch.complex128)
         known: dict[tuple[int, float], Tensor] = {}
 
@@ -95,7 +96,7 @@ class Exponential:
             if entry is None:
                 return None
             value = scale * entry(evaluate)
-            return value if linear.is_complex() else value.real
+            return value if self.is_complex else value.real
 
         tableau = TABLEAUS[order]
         rows = [*tableau.stages, (1.0, tableau.weights)]
@@ -107,20 +108,37 @@ class Exponential:
 
     def __call__(self, v: Tensor) -> Tensor:
         """The state after one step."""
-        slopes, state = [], v
-        for decay, *entries in self._on(v):
-            slopes.append(self.nonlinear(state))
-            state = decay * v
+        # Real coefficients act on real and imaginary parts alike, at half the cost of complex ones.
+        pairs = v.is_complex() and not self.is_complex
+        split, join = (_as_pairs, torch.view_as_complex) if pairs else (_same, _same)
+        start = state = split(v)
+        slopes = []
+        for decay, *entries in self._on(v, pairs):
+            slopes.append(split(self.nonlinear(join(state))))
+            state = decay * start
             for entry, slope in zip(entries, slopes, strict=True):
                 if entry is not None:
-                    state = state + entry * slope
-        return state
+                    state.addcmul_(entry, slope)  # neither operand of a product is overwritten
+        return join(state)
 
-    def _on(self, v: Tensor) -> list[list[Tensor | None]]:
+    def _on(self, v: Tensor, pairs: bool) -> list[list[Tensor | None]]:
         key = v.dtype, v.device
         if key not in self._cast:
-            self._cast[key] = [[None if c is None else on(c, v) for c in r] for r in self._rows]
+            rows = [[None if c is None else on(c, v) for c in row] for row in self._rows]
+            if pairs:
+                rows = [
+                    [None if c is None else torch.stack((c, c), dim=-1) for c in r] for r in rows
+                ]
+            self._cast[key] = rows
         return self._cast[key]
+
+
+def _as_pairs(v: Tensor) -> Tensor:
+    return torch.view_as_real(v.resolve_conj())
+
+
+def _same(v: Tensor) -> Tensor:
+    return v
 
 
 def phi(k: int, z: Tensor, points: int = 32) -> Tensor:

@@ -49,17 +49,16 @@ class NavierStokes(SemiLinear):
         # velocity and gradient of the vorticity from its spectrum: u, v, w_x, w_y
         parts = torch.broadcast_tensors(dy * stream, -dx * stream, dx, dy)
         self._parts = torch.stack(parts)
+        self._factors = self._parts * self._kept if mask == "both" else self._parts
         self._force = None if forcing is None else self.fourier.transform(forcing(grid).double())
 
     def make_linear(self) -> Tensor:
         return self.per_sample(self.viscosity) * self.fourier.laplacian - self.drag
 
     def nonlinear(self, v: Tensor) -> Tensor:
-        kept = on(self._kept, v.real)
-        inner = v * kept if self.mask == "both" else v
-        u = self.fourier.inverse(inner * on(self._parts, v))  # [b, 4, x, y]
-        product = u[:, 0] * u[:, 2] + u[:, 1] * u[:, 3]
-        slope = -self.fourier.transform(product[:, None]) * kept
+        u = self.fourier.inverse(v * on(self._factors, v))  # [b, 4, x, y]
+        product = torch.addcmul(u[:, 0] * u[:, 2], u[:, 1], u[:, 3])
+        slope = self.fourier.transform(product[:, None]) * on(-self._kept, v)
         return slope if self._force is None else slope + on(self._force, v)
 
     def velocity(self, w: Tensor) -> Tensor:

@@ -298,3 +298,18 @@ def test_half_the_substep_and_a_full_tail():
         torch.testing.assert_close(found, torch.full_like(found, share), rtol=1e-12, atol=1e-20)
     thin = Burgers(equation.grid, viscosity=0.01, dt=0.5, substeps=32)
     assert thin.tail(rollout(thin, u, 3)[:, -1]) > 1e-3
+
+
+def test_coefficients_of_convection_and_of_the_linear_terms():
+    line = periodic((32,), (TWO_PI,))
+    u = 0.5 * smooth(line, 1, b=1)
+    for make in (
+        lambda c: Burgers(line, viscosity=0.1, dt=0.05, convection=c),
+        lambda c: KuramotoSivashinsky(line, dt=0.05, convection=c),
+        lambda c: KuramotoSivashinsky(line, dt=0.05, convection=c, conservative=True),
+    ):
+        torch.testing.assert_close(-3 * make(-3.0)(u), make(1.0)(-3 * u))
+    wave = 1e-7 * torch.cos(2 * line.mesh())[None]
+    equation = KuramotoSivashinsky(line, dt=0.1, diffusion=1.5, hyperdiffusion=0.4)
+    growth = math.exp(0.1 * (1.5 * 4 - 0.4 * 16))
+    torch.testing.assert_close(equation(wave), growth * wave, rtol=1e-6, atol=1e-14)
