@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datasets.recipe import Recipe, Solution
+from datasets.recipe import Recipe, Solution, plain
 from datasets.schema import Field, Metadata
 from solvers.composed_states import as_state
 from solvers.distributions import Distribution
@@ -68,11 +68,10 @@ class EvolutionRecipe(Recipe):
         self.fields = tuple(Field(**field) for field in fields)
         self.num_steps, self.warm_up, self.refine = num_steps, warm_up, refine
         self.accuracy, self.max_tail, self.provenance = accuracy, tail, dict(provenance)
-        plain = {k: v for k, v in stepper.keywords.items() if isinstance(v, int | float | str)}
         self.solver = {
             "name": stepper.func.__name__,
             "version": version,
-            "parameters": {**plain, "refine": refine, "warm_up": warm_up},
+            "parameters": {**plain(stepper.keywords), "refine": refine, "warm_up": warm_up},
         }
 
     def metadata(self, shape: Sequence[int]) -> Metadata:

@@ -29,6 +29,11 @@ def sample_generator(seed: int, split: str, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(key) ^ (SPLITS.index(split) << 30 | index))
 
 
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers and texts among the arguments of a solver; its parts are in the recipe."""
+    return {k: v for k, v in settings.items() if isinstance(v, int | float | str)}
+
+
 class Solution(NamedTuple):
     """b samples in double precision.
 
@@ -69,7 +74,7 @@ class RandomField(Protocol):
 
 
 class SteadySolver(Protocol):
-    """a [b, 1, *space] -> u [b, 1, *space] and residuals; raises unless every sample converges."""
+    """a [b, 1, *space] -> u [b, c, *space] and residuals; raises unless every sample converges."""
 
     def solve(self, a: Tensor) -> tuple[Tensor, Info]: ...
 
@@ -79,9 +84,9 @@ class SteadyRecipe(Recipe):
 
     `random_field` draws psi, `coefficient` maps it to a, `solver` (a partial that takes the grid)
     solves for u. `grid` gives domain, boundary conditions and position of the points; its sizes
-    give way to the resolution. `fields` are name and units of a and u. Raise `version` when a
-    change of the code changes the numbers, so that old data are not taken for new. `provenance`
-    is text for the report.
+    give way to the resolution. `fields` are names and units of a and of each component of u.
+    Raise `version` when a change of the code changes the numbers, so that old data are not taken
+    for new. `provenance` is text for the report.
     """
 
     def __init__(
@@ -96,16 +101,18 @@ class SteadyRecipe(Recipe):
         version: int,
         provenance: Mapping[str, str],
     ):
-        if len(fields) != 2:
-            raise ValueError(f"fields: expected two, of coefficient and solution, got {fields}.")
+        if len(fields) < 2:
+            raise ValueError(
+                f"fields: expected that of the coefficient and those of the solution, got {fields}."
+            )
         self.name, self.grid, self.ndim = name, grid, grid.ndim
         self.random_field, self.coefficient, self._solver = random_field, coefficient, solver
-        self.input, self.target = (Field(**field) for field in fields)
+        self.input, *self.targets = (Field(**field) for field in fields)
         self.provenance = dict(provenance)
         self.solver = {
             "name": solver.func.__name__,
             "version": version,
-            "parameters": dict(solver.keywords),
+            "parameters": plain(solver.keywords),
         }
 
     def metadata(self, shape: Sequence[int]) -> Metadata:
@@ -113,7 +120,7 @@ class SteadyRecipe(Recipe):
         return Metadata(
             name=self.name,
             input_fields=(self.input,),
-            target_fields=(self.target,),
+            target_fields=tuple(self.targets),
             grid=self._solver_on(shape)[0],
             provenance={**self.provenance, "solver": self.solver["name"]},
         )
@@ -122,8 +129,13 @@ class SteadyRecipe(Recipe):
         grid, solver = self._solver_on(shape)
         a = self.coefficient(self.random_field.sample(generators, grid))
         u, info = solver.solve(a.unsqueeze(1))
-        fields = {self.input.name: a, self.target.name: u[:, 0]}
-        return Solution(fields, info.residual, info.tolerance, parameters={})
+        if u.shape[1] != len(self.targets):
+            raise ValueError(
+                f"fields: {self.solver['name']} gives {u.shape[1]} components, named are "
+                f"{[field.name for field in self.targets]}."
+            )
+        solution = {field.name: u[:, c] for c, field in enumerate(self.targets)}
+        return Solution({self.input.name: a} | solution, info.residual, info.tolerance, {})
 
     def _solver_on(self, shape: Sequence[int]) -> tuple[Grid, SteadySolver]:
         grid = self.grid.resized(shape)

@@ -15,6 +15,7 @@ from solvers.fgmres import fgmres
 from solvers.finite_volume import ConservationLaw, Numerics
 from solvers.fitzhugh_nagumo import FitzHughNagumo
 from solvers.fourier import Fourier
+from solvers.gaussian_source import GaussianSource
 from solvers.grid import Axis, Grid
 from solvers.heat import Heat, HeatWithCirclingSource
 from solvers.helmholtz import Helmholtz
@@ -25,7 +26,7 @@ from solvers.korteweg_de_vries import KortewegDeVries
 from solvers.krylov import REASONS, Info, NotConverged, conjugate_gradients
 from solvers.kuramoto_sivashinsky import KuramotoSivashinsky
 from solvers.leapfrog_wave import LeapfrogWave
-from solvers.masked_domain import Cell, MaskedDomain
+from solvers.masked_domain import Cell, Inclusions, MaskedDomain
 from solvers.minres import minres
 from solvers.moving_sources import CircularPath, LinearPath, MovingGaussians
 from solvers.multigrid import Multigrid
@@ -72,12 +73,14 @@ __all__ = [
     "Fourier",
     "GasState",
     "GaussianRandomField",
+    "GaussianSource",
     "GrayScott",
     "Grid",
     "Heat",
     "HeatWithCirclingSource",
     "Helmholtz",
     "Imex",
+    "Inclusions",
     "Info",
     "Kolmogorov",
     "KortewegDeVries",

@@ -1,6 +1,7 @@
 """Time-harmonic waves: from the wavenumber and the source to the complex amplitude."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse.linalg
@@ -53,7 +54,7 @@ class Helmholtz:
         self,
         grid: Grid,
         *,
-        source: Value = 1.0,
+        source: Value | Callable[[Grid], Tensor] = 1.0,
         order: int = 2,
         layers: int = 16,
         method: str = "direct",
@@ -71,7 +72,8 @@ class Helmholtz:
             raise ValueError(f"layers={layers} must be 4 or more; 10 to 20 absorb well.")
         if method not in ("direct", "iterative"):
             raise ValueError(f"method={method!r} must be 'direct' or 'iterative'.")
-        self.grid, self.source, self.method = grid, source, method
+        self.grid, self.method = grid, method
+        self.source = source(grid) if callable(source) else source
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self._operator = WaveOperator(grid, order, layers)
 

@@ -20,7 +20,8 @@ class Cell(IntEnum):
 
 
 class MaskedDomain:
-    """The domain of the fluid cells among `cells` [b, *space], which hold a `Cell` each.
+    """The domain of the fluid cells among `cells`, [b, *space] or [b, 1, *space], whole numbers of
+    any dtype that hold a `Cell` each.
 
     A side of the box is a layer of ghost cells: held ones half a cell away from a centre on a
     Dirichlet side, solid ones on a Neumann side, the layer at the other end on a periodic axis. The
@@ -34,12 +35,14 @@ class MaskedDomain:
     """
 
     def __init__(self, grid: Grid, cells: Tensor):
+        if cells.dim() == grid.ndim + 2 and cells.shape[1] == 1:
+            cells = cells[:, 0]
         if cells.dim() != grid.ndim + 1 or tuple(cells.shape[1:]) != grid.shape:
             raise ValueError(
-                f"cells must have shape [b, {', '.join(map(str, grid.shape))}], "
-                f"got {tuple(cells.shape)}."
+                f"cells must have shape [b, {', '.join(map(str, grid.shape))}], with or without "
+                f"an axis for the channel, got {tuple(cells.shape)}."
             )
-        if cells.is_floating_point() or cells.is_complex():
+        if cells.is_complex() or (cells.is_floating_point() and (cells != cells.round()).any()):
             raise ValueError(f"cells must be whole numbers (see Cell), got {cells.dtype}.")
         kinds = [int(kind) for kind in Cell]
         if ((cells < kinds[0]) | (cells > kinds[-1])).any():
@@ -116,3 +119,19 @@ class MaskedDomain:
             [w.unsqueeze(k + 1) for w in walls] if walls else 2 * [torch.zeros_like(first)]
         )
         return torch.cat([lower, field, upper], dim=k + 1)
+
+
+class Inclusions:
+    """A plate with holes: solid cells where psi >= `solid`, cells that hold a value where
+    psi <= `held`, fluid ones elsewhere, as the numbers of `Cell` in the dtype of psi.
+    """
+
+    def __init__(self, solid: float = 1.0, held: float = -1.0):
+        if not held < solid:
+            raise ValueError(f"held={held} must be below solid={solid}.")
+        self.solid, self.held = solid, held
+
+    def __call__(self, psi: Tensor) -> Tensor:
+        cells = torch.full_like(psi, float(Cell.FLUID))
+        cells = cells.masked_fill(psi >= self.solid, float(Cell.SOLID))
+        return cells.masked_fill(psi <= self.held, float(Cell.DIRICHLET))

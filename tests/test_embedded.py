@@ -509,11 +509,11 @@ def test_other_arguments_that_do_not_fit():
         EmbeddedPoisson(Grid.box((4, 5), points="nodes"))
     with pytest.raises(ValueError, match="periodic, dirichlet or neumann, got"):
         EmbeddedPoisson(Grid.box((4, 5), boundary="open"))
-    for wrong in (cells[0], cells.mT, cells[:, None]):
-        with pytest.raises(ValueError, match=r"cells must have shape \[b, 4, 5\], got"):
+    for wrong in (cells[0], cells.mT, cells[:, None, None]):
+        with pytest.raises(ValueError, match=r"cells must have shape \[b, 4, 5\], with or"):
             solver(wrong)
     with pytest.raises(ValueError, match="cells must be whole numbers .* got torch.float32"):
-        solver(cells.float())
+        solver(cells + 0.5)
     with pytest.raises(ValueError, match=r"cells must hold \[0, 1, 2\] .* got values from 3 to 3"):
         solver(cells + 3)
     with pytest.raises(ValueError, match=r"a must be positive .* sample 0 holds -1 at index"):

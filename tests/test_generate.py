@@ -265,7 +265,7 @@ def test_samples_that_fail_only_together_are_named_together(tmp_path):
         (["+pde.solver.speed=3"], "solver: .*unexpected keyword argument 'speed'"),
         (["+pde.speed=3"], "SteadyRecipe.*unexpected keyword argument 'speed'"),
         (["pde.solver._target_=os.system"], "_target_ 'os.system' is not allowed"),
-        (["pde.fields=[]"], "fields: expected two"),
+        (["pde.fields=[]"], "fields: expected that of the coefficient"),
         (["pde.grid.axes.0.points=left"], "needs a grid with points='cells'"),
     ],
 )
