@@ -19,9 +19,13 @@ _MODULES = {
     "Generated": "dataset",
     "Metadata": "schema",
     "Moments": "normalize",
+    "NeuralopHDF5Source": "neuralop_h5",
     "NeuralopPairs": "dataset",
     "NeuralopSource": "neuralop_pt",
     "Normalizer": "normalize",
+    "PDEArenaTrajectories": "pdearena",
+    "PDEBenchPairs": "pdebench",
+    "PDEBenchTrajectories": "pdebench",
     "Recipe": "recipe",
     "ShardedSource": "reader",
     "ShardedTrajectories": "reader",
@@ -30,6 +34,8 @@ _MODULES = {
     "SteadyRecipe": "recipe",
     "Subset": "split",
     "Trajectories": "trajectories",
+    "TrajectoryArray": "trajectory_array",
+    "WellTrajectories": "well",
     "Windows": "windows",
 }
 

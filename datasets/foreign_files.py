@@ -84,7 +84,7 @@ class ForeignFiles:
                 name = variable.path
                 if content.groups:
                     name = name.format(content.groups[row])
-                block = variable.block(file.dataset(name), row, frames, space)
+                block = variable.block(file.dataset(name), row, frames, len(space))
                 if whole is None:
                     lead = () if frames is None else (block.shape[0],)
                     count = sum(v.components for v in variables)

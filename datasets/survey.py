@@ -34,9 +34,7 @@ class Variable:
     def components(self) -> int:
         return sum(f.components for f in self.fields)
 
-    def block(
-        self, dataset: h5py.Dataset, row: int, frames: slice, space: tuple[int, ...]
-    ) -> np.ndarray:
+    def block(self, dataset: h5py.Dataset, row: int, frames: slice | None, ndim: int) -> np.ndarray:
         """Frames [t, components, *space] of a trajectory, without t of what does not change; size
         1 where it does not vary.
         """
@@ -44,9 +42,7 @@ class Variable:
         found, left = dataset[index], self.axes.replace("n", "")
         found = np.asarray(found)
         order = sorted(range(len(left)), key=lambda k: ORDER.index(left[k]))
-        sizes = tuple(
-            n if a in left else 1 for a, n in zip(SPACE[: len(space)], space, strict=True)
-        )
+        sizes = tuple(found.shape[left.index(a)] if a in left else 1 for a in SPACE[:ndim])
         lead = (found.shape[left.index("t")],) if "t" in left else ()
         return found.transpose(order).reshape(*lead, self.components, *sizes)
 

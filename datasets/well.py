@@ -22,6 +22,7 @@ from solvers.grid import Grid
 
 SUFFIXES = (".h5", ".hdf5")
 GROUPS = ("t0_fields", "t1_fields", "t2_fields")
+ONE = "1"
 SIDES = {"PERIODIC": "periodic", "WALL": "dirichlet", "OPEN": "open"}
 
 
@@ -30,7 +31,8 @@ class WellTrajectories(ForeignTrajectories):
 
     The state is every field that varies in time: scalars, then vectors, then tensors, the order of
     the_well's own reader; a tensor becomes ndim^2 scalar fields, row by row. Fields that do not
-    vary in time are the constants. Axes that a field is not stored along are tiled back. Scalars
+    vary in time are the constants. Axes along which a field does not vary, absent or of size 1,
+    are tiled back. Scalars
     that do not vary in time are the parameters, after them the `simulation_parameters` among the
     attributes that are numbers. Sides are `periodic`, `open`, or for WALL `dirichlet` (`neumann`
     when the group's name says so). `without` names fields and scalars that are left out.
@@ -187,15 +189,22 @@ def _variable(
         raise ValueError(
             f"{look.name}: {path} has dim_varying {varying.tolist()}; expected {len(axes)} flags."
         )
-    letters += "".join(a for a, kept in zip(SPACE, varying, strict=False) if kept)
-    letters += ("", "i", "ij")[rank]
+    rest, space = ("", "i", "ij")[rank], list(zip(SPACE, varying, strict=False))
     for component in "ij"[:rank]:
         look.sizes[component] = (len(axes), "n_spatial_dims")
+    kept = letters + "".join(a for a, varies in space if varies) + rest
+    if len(node.shape) != len(kept) and not all(varying):
+        # the specification leaves out axes that do not vary, the_well's reader wants size 1
+        look.sizes[ONE] = (1, "dim_varying")
+        look.dataset(path, letters + "".join(a if varies else ONE for a, varies in space) + rest)
+        kept = letters + SPACE[: len(axes)] + rest
+    else:
+        look.dataset(path, kept)
     if rank == 2:
         fields = [Field(f"{name}_{a}{b}") for a in axes for b in axes]
     else:
         fields = [Field(name, components=len(axes) if rank else 1)]
-    return look.variable(path, letters, fields), moving
+    return Variable(tuple(fields), path, kept), moving
 
 
 def _parameters(
