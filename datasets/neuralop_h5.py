@@ -44,7 +44,8 @@ def survey(file: h5py.File, *, ndim: int, boundary: str, points: str) -> Content
     for name, letter in (("x", "i"), ("y", "j")):
         channels = len(getattr(file.get(name), "shape", ())) == ndim + 2
         axes = f"n{letter * channels}{space}"
-        count = look.dataset(name, axes).shape[1] if channels else 1
+        shape = look.dataset(name, axes).shape
+        count = shape[1] if channels else 1
         fields = [Field(name)] if count == 1 else [Field(f"{name}_{i}") for i in range(count)]
         variables.append(Variable(tuple(fields), name, axes))
     grid = Grid.box([look.size(a) for a in space], boundary=boundary, points=points)
