@@ -33,6 +33,7 @@ _MODULES = {
     "ShardedSource": "reader",
     "ShardedTrajectories": "reader",
     "Solution": "recipe",
+    "Stored": "stored",
     "Source": "schema",
     "SteadyRecipe": "recipe",
     "Subset": "split",
