@@ -36,7 +36,6 @@ BOUNDARY = {
     "seeds": "neumann",
     "incompressible": "dirichlet",
 }
-FLOW = ("density", "pressure", "Vx", "Vy", "Vz")
 SLIP = "t"  # t-coordinate may count the end of the last step
 
 
@@ -102,8 +101,7 @@ def _equation(look: Survey, boundary: str) -> Content:
 
 
 def _flow(look: Survey, boundary: str) -> Content:
-    names = [name for name in FLOW if name in look.file]
-    space = SPACE[: len(names) - 2]
+    space = SPACE[: sum(f"V{a}" in look.file for a in SPACE)]
     names = ["density", "pressure", *(f"V{a}" for a in space)]
     state = tuple(look.variable(name, f"nt{space}", [Field(name)]) for name in names)
     return _moving(look, state, (), space, boundary)
