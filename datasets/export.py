@@ -9,6 +9,7 @@ it comfortably).
 import argparse
 import math
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,9 @@ def export(folder: Path | str, destination: Path | str) -> Path:
     for split in SPLITS:
         if manifest.header.counts[split]:
             _write(root.create_group(split, attributes=_about(manifest)), manifest, split)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Consolidated metadata")  # xarray reads it faster so
+        zarr.consolidate_metadata(str(destination))
     return destination
 
 

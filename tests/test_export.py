@@ -72,6 +72,6 @@ def test_what_stands_in_the_way_is_one_line(tmp_path, capsys):
 
 
 def test_the_extra_is_named(tmp_path):
-    with patch.dict(sys.modules, {"zarr": None}):
-        with pytest.raises(ValueError, match=r"zarr is not installed .*pip install '.\[export\]'"):
-            export(tmp_path, tmp_path / "a.zarr")
+    complaint = r"zarr is not installed .*pip install '.\[export\]'"
+    with patch.dict(sys.modules, {"zarr": None}), pytest.raises(ValueError, match=complaint):
+        export(tmp_path, tmp_path / "a.zarr")
