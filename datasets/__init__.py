@@ -26,6 +26,7 @@ _MODULES = {
     "Normalizer": "normalize",
     "PDEArenaFiles": "foreign",
     "PDEArenaTrajectories": "pdearena",
+    "PDEArenaZarr": "pdearena_zarr",
     "PDEBenchFiles": "foreign",
     "PDEBenchPairs": "pdebench",
     "PDEBenchTrajectories": "pdebench",

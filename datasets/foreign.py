@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.formats import WHOLE, by_group, files, pdebench_reader
+from datasets.formats import WHOLE, by_group, files, pdearena_readers, pdebench_reader
 from datasets.neuralop_h5 import NeuralopHDF5Source
-from datasets.pdearena import PDEArenaTrajectories
+from datasets.pdearena_zarr import zarr_splits
 from datasets.schema import SPLITS, Source
 from datasets.split import split as split_source
 from datasets.split import split_trajectories
@@ -113,11 +113,14 @@ class PDEBenchFiles(ForeignData):
 
 
 class PDEArenaFiles(ForeignData):
-    """PDEArena's HDF5 files in a folder: their groups train, valid and test are the splits."""
+    """PDEArena's files in a folder: HDF5, whose groups train, valid and test are the splits, or
+    Zarr folders with such names.
+    """
 
     def __init__(self, path: str, *, window: Mapping[str, Any], boundary: str | None = None):
-        roles = by_group(files(path))
-        parts = {s: PDEArenaTrajectories(p, s, boundary=boundary) for s, p in roles.items()}
+        parts = pdearena_readers(Path(path), boundary)
+        folders = zarr_splits(Path(path))
+        roles = by_group(files(path)) if not folders else {s: _below(p) for s, p in folders.items()}
         require_apart(parts)
         super().__init__("pdearena", parts, window, roles, f"by group; {_words(window)}")
 
@@ -175,6 +178,10 @@ def _divide(
     ForeignData.__init__(
         data, name, parts, window, {WHOLE: paths}, f"{words}; seed {seed}; {_words(window)}"
     )
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _windows(part: Trajectories | Source, window: Mapping[str, Any] | None) -> Source:

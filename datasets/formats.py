@@ -9,6 +9,7 @@ from datasets import pdearena, pdebench, well
 from datasets.hdf5 import open_file
 from datasets.manifest import NAME
 from datasets.neuralop_h5 import NeuralopHDF5Source
+from datasets.pdearena_zarr import PDEArenaZarr, zarr_splits
 from datasets.schema import SPLITS, Source
 from datasets.trajectories import Trajectories
 from datasets.trajectory_array import TrajectoryArray
@@ -24,6 +25,8 @@ def recognise(path: Path | str) -> str:
         raise ValueError(f"{path}: is a data set of this project already.")
     if path.suffix == ".npy":
         return "arrays"
+    if zarr_splits(path):
+        return "pdearena"
     with open_file(files(path)[0]) as file:
         return _content(file)
 
@@ -33,6 +36,8 @@ def files(path: Path | str) -> list[Path]:
     test.
     """
     path = Path(path)
+    if folders := zarr_splits(path):
+        return sorted(p for folder in folders.values() for p in folder.rglob("*") if p.is_file())
     if path.is_dir() and (path / "data").is_dir():
         splits = [split for split in SPLITS if (path / "data" / split).is_dir()]
         return [file for split in splits for file in well.files(path, split)]
@@ -70,10 +75,7 @@ def parts(
         splits = [split for split in SPLITS if (path / "data" / split).is_dir()]
         return {split: well.WellTrajectories(path, split) for split in splits}
     if format == "pdearena":
-        return {
-            split: pdearena.PDEArenaTrajectories(names, split, boundary=boundary)
-            for split, names in by_group(found).items()
-        }
+        return dict(pdearena_readers(path, boundary))
     if format == "neuralop":
         options = {"boundary": boundary or "dirichlet", "points": points}
         return {WHOLE: NeuralopHDF5Source(found, ndim=ndim, **options)}
@@ -86,6 +88,18 @@ def pdebench_reader(paths: Sequence[Path], boundary: str | None) -> Trajectories
         steady = pdebench.layout(file) == "Darcy"
     reader = pdebench.PDEBenchPairs if steady else pdebench.PDEBenchTrajectories
     return reader(paths, boundary=boundary)
+
+
+def pdearena_readers(path: Path, boundary: str | None) -> dict[str, Trajectories]:
+    """A reader for each split of PDEArena's files, HDF5 or Zarr; on the sphere `boundary` is
+    known.
+    """
+    if folders := zarr_splits(path):
+        return {split: PDEArenaZarr(folder) for split, folder in folders.items()}
+    return {
+        split: pdearena.PDEArenaTrajectories(names, split, boundary=boundary)
+        for split, names in by_group(files(path)).items()
+    }
 
 
 def by_group(paths: Sequence[Path]) -> dict[str, list[Path]]:

@@ -15,7 +15,6 @@ from solvers.grid import Axis, Grid
 
 MAX_TEXT = 2**16
 ALIAS = re.compile(r"(^|[:,\[{-])\s*\*\w", re.MULTILINE)
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def is_seeds(file: h5py.File) -> bool:
@@ -105,7 +104,7 @@ def _settings(look: Survey, group: str) -> dict[str, Any]:
             f"{look.name}: the config of {group} has aliases or more than {MAX_TEXT} characters."
         )
     try:
-        settings = yaml.load(written, Loader=LOADER)  # the safe loader: plain values alone
+        settings = yaml.safe_load(written)
     except yaml.YAMLError as error:
         raise ValueError(f"{look.name}: the config of {group} is not YAML ({error}).") from error
     return dict(_leaves(settings if isinstance(settings, Mapping) else {}, ""))

@@ -10,8 +10,15 @@ SPACING = 1e-3  # largest relative deviation of a distance from the mean
 ROUNDING = 2e-7  # of float32, in which most files keep their coordinates
 
 
-def axis(name: str, points: np.ndarray, boundary: tuple[str, str], where: str) -> Axis:
-    """The axis whose points these are.
+def axis(
+    name: str,
+    points: np.ndarray,
+    boundary: tuple[str, str],
+    where: str,
+    *,
+    slack: float = SPACING,
+) -> Axis:
+    """The axis whose points these are, distances equal up to a share `slack`.
 
     The first point tells how they lie: half a distance from a multiple of it they are cell
     centres. Otherwise they are the left ends of a period, or the nodes of a bounded domain. Ends
@@ -25,8 +32,7 @@ def axis(name: str, points: np.ndarray, boundary: tuple[str, str], where: str) -
     h = (points[-1] - points[0]) / (len(points) - 1)
     if not (np.isfinite(points).all() and (steps > 0).all()):
         raise ValueError(f"{where}: coordinates must be finite and increase, from point to point.")
-    slack = SPACING * h + 4 * ROUNDING * np.abs(points).max()
-    if np.abs(steps - h).max() > slack:
+    if np.abs(steps - h).max() > slack * h + 4 * ROUNDING * np.abs(points).max():
         raise ValueError(
             f"{where}: expected equal distances, found {steps.min():.4g} to {steps.max():.4g}. "
             "Interpolate the fields to a uniform grid."

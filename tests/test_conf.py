@@ -12,6 +12,7 @@ from datasets.build import check_target, described, instantiate
 from solvers.grid import Grid
 from tests.helpers import ROOT, TINY, compose
 from tests.test_foreign_data import SETS
+from tests.tiny_recipe import make_tiny
 
 CONF = ROOT / "conf"
 GROUPS = {
@@ -33,7 +34,7 @@ FEW_MODES = {
 FOREIGN = {
     choice: lambda path, make=make, more=more: [f"path={make(path)}", *more]
     for choice, make, more in SETS.values()
-}
+} | {"stored": lambda path: [f"path={make_tiny(path)}", "data.window=null"]}
 
 
 def build_model(name: str, shape: tuple[int, ...], channels: tuple[int, int], overrides=()):
