@@ -32,6 +32,7 @@ class ForeignData:
         self,
         name: str,
         parts: Mapping[str, Trajectories | Source],
+        *,
         window: Mapping[str, Any] | None,
         roles: Mapping[str, Sequence[Path]],
         division: str,
@@ -87,7 +88,7 @@ class WellFolder(ForeignData):
         parts = {s: WellTrajectories(path, s, without=tuple(without)) for s in SPLITS}
         require_apart(parts)
         roles = {split: part.paths for split, part in parts.items()}
-        super().__init__(_name(parts), parts, window, roles, f"by folder; {_words(window)}")
+        super().__init__(_name(parts), parts, window=window, roles=roles, division="by folder")
 
 
 class PDEBenchFiles(ForeignData):
@@ -109,7 +110,7 @@ class PDEBenchFiles(ForeignData):
     ):
         paths = files(path)
         whole = pdebench_reader(paths, boundary)
-        _divide(self, "pdebench", whole, window, split, seed, paths)
+        super().__init__(window=window, **_drawn(whole, split, seed, paths))
 
 
 class PDEArenaFiles(ForeignData):
@@ -122,7 +123,7 @@ class PDEArenaFiles(ForeignData):
         folders = zarr_splits(Path(path))
         roles = by_group(files(path)) if not folders else {s: _below(p) for s, p in folders.items()}
         require_apart(parts)
-        super().__init__("pdearena", parts, window, roles, f"by group; {_words(window)}")
+        super().__init__("pdearena", parts, window=window, roles=roles, division="by group")
 
 
 class NeuralopHDF5(ForeignData):
@@ -140,7 +141,7 @@ class NeuralopHDF5(ForeignData):
     ):
         paths = files(path)
         whole = NeuralopHDF5Source(paths, ndim=ndim, boundary=boundary, points=points)
-        _divide(self, "neuralop", whole, None, split, seed, paths)
+        super().__init__(window=None, **_drawn(whole, split, seed, paths))
 
 
 class TrajectoryArrays(ForeignData):
@@ -159,25 +160,21 @@ class TrajectoryArrays(ForeignData):
         seed: int = 0,
     ):
         whole = TrajectoryArray(path, ndim=ndim, dt=dt, boundary=boundary, points=points)
-        _divide(self, "trajectories", whole, window, split, seed, [Path(path)])
+        super().__init__(window=window, **_drawn(whole, split, seed, [Path(path)]))
 
 
-def _divide(
-    data: ForeignData,
-    name: str,
-    whole: Trajectories | Source,
-    window: Mapping[str, Any] | None,
-    sizes: Sizes,
-    seed: int,
-    paths: Sequence[Path],
-) -> None:
-    """Begin `data` with parts of `whole` drawn by `seed`."""
+def _drawn(
+    whole: Trajectories | Source, sizes: Sizes, seed: int, paths: Sequence[Path]
+) -> dict[str, Any]:
+    """Parts of `whole` drawn by `seed`, as arguments of `ForeignData`."""
     cut = split_source if whole.metadata.num_frames is None else split_trajectories
-    parts = cut(whole, dict(sizes), seed=seed)
     words = ", ".join(f"{part} {size}" for part, size in sizes.items())
-    ForeignData.__init__(
-        data, name, parts, window, {WHOLE: paths}, f"{words}; seed {seed}; {_words(window)}"
-    )
+    return {
+        "name": whole.metadata.name,
+        "parts": cut(whole, dict(sizes), seed=seed),
+        "roles": {WHOLE: paths},
+        "division": f"{words}; seed {seed}",
+    }
 
 
 def _below(folder: Path) -> list[Path]:
@@ -192,10 +189,6 @@ def _windows(part: Trajectories | Source, window: Mapping[str, Any] | None) -> S
             f"set data.window={'null' if steady else '{history: 1, horizon: 1, stride: 1}'}."
         )
     return part if window is None else Windows(part, **window)
-
-
-def _words(window: Mapping[str, Any] | None) -> str:
-    return "pairs" if window is None else ", ".join(f"{k} {v}" for k, v in window.items())
 
 
 def _name(parts: Mapping[str, Trajectories]) -> str:

@@ -49,13 +49,12 @@ class Stored:
 
     def facts(self) -> dict[str, Any]:
         header, meta = self._manifest.header, self._manifest.metadata
-        window = "" if self._window is None else f"; {dict(self._window)}"
         return {
             "name": header.name,
             "path": str(Path(self._manifest.folder)),
             "hash": header.hash,
             "splits": {split: len(self.source(split)) for split in SPLITS},
-            "split": f"by folder{window}",
+            "split": "by folder",
             "train_files": [],
             "test_files": [],
             "description": self.source("train").metadata.describe(),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import ShardedSource, ShardedTrajectories
+from datasets import ShardedSource, ShardedTrajectories, WellTrajectories
 from datasets.check import check
 from datasets.convert import convert, main
 from datasets.formats import FORMATS, WHOLE, parts, recognise
@@ -58,6 +58,21 @@ def test_what_is_read_back_is_what_was_read(made, quiet, tmp_path):
         assert ours.times(0) == pytest.approx(theirs.times(0) - theirs.times(0)[0], abs=1e-5)
     failed = [finding for finding in check(folder) if finding.level != "ok"]
     assert all(finding.level == "warning" for finding in failed), failed
+
+
+def test_our_shards_are_in_the_wells_layout(tmp_path):
+    """Two readers, one layout: with the manifest, and without it."""
+    folder = convert(layouts.incompressible(tmp_path / "a.h5", n=N), tmp_path, progress=False)
+    for split in SPLITS:
+        ours, theirs = ShardedTrajectories(folder, split), WellTrajectories(folder, split)
+        assert len(ours) == len(theirs)
+        assert ours.metadata.grid.shape == theirs.metadata.grid.shape
+        for row in range(len(ours)):
+            channels = [2, 0, 1]  # scalars come first without a manifest
+            assert torch.equal(
+                ours.read(row, slice(1, 4))[:, channels], theirs.read(row, slice(1, 4))
+            )
+            assert torch.equal(ours.constants(row), theirs.constants(row))
 
 
 def test_the_manifest_says_where_it_comes_from(tmp_path):
