@@ -10,15 +10,17 @@ import argparse
 import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from datasets.manifest import Manifest
 from datasets.reader import ShardedSource, ShardedTrajectories
 from datasets.schema import SPLITS, Field, Metadata
+from datasets.shard_converter import named
 
 if TYPE_CHECKING:
     import zarr
@@ -91,7 +93,7 @@ def _write(group: "zarr.Group", manifest: Manifest, split: str) -> None:
     for start, fields, parameters in _batches(manifest, split):
         stop = start + len(parameters)
         for name, block in fields.items():
-            arrays[name][start:stop] = block
+            arrays[name][start:stop] = block.numpy()
         for column, name in enumerate(meta.parameters):
             values[name][start:stop] = parameters[:, column]
     for name, column in values.items():
@@ -106,7 +108,7 @@ def _frame(field: Field, meta: Metadata) -> tuple[int, ...]:
     return (*(field.components,) * (field.components > 1), *meta.grid.shape)
 
 
-def _batches(manifest: Manifest, split: str):
+def _batches(manifest: Manifest, split: str) -> Iterator[tuple[int, dict[str, Tensor], np.ndarray]]:
     """First sample, fields by name with the axes of the store, and parameters [b, p]."""
     meta = manifest.metadata
     if meta.num_frames is None:
@@ -115,25 +117,16 @@ def _batches(manifest: Manifest, split: str):
         step = max(1, MAX_BATCH_BYTES // (4 * numbers))
         for start in range(0, len(source), step):
             batch = source.__getitems__(range(start, min(start + step, len(source))))
-            fields = _named(batch.input.numpy(), meta.input_fields, meta.ndim)
-            fields |= _named(batch.target.numpy(), meta.target_fields, meta.ndim)
+            fields = named(batch.input, meta.input_fields, meta.ndim)
+            fields |= named(batch.target, meta.target_fields, meta.ndim)
             yield start, fields, batch.parameters.numpy()
         return
     source = ShardedTrajectories(manifest.folder, split)
     for row in range(len(source)):
-        constants = source.constants(row).numpy()[None]
-        state = source.read(row, slice(0, meta.num_frames)).numpy()[None]
-        fields = _named(constants, meta.input_fields, meta.ndim)
-        fields |= _named(state, meta.target_fields, meta.ndim)
+        state = source.read(row, slice(0, meta.num_frames))
+        fields = named(source.constants(row)[None], meta.input_fields, meta.ndim)
+        fields |= named(state[None], meta.target_fields, meta.ndim)
         yield row, fields, source.parameters(row).numpy()[None]
-
-
-def _named(u: np.ndarray, fields: Sequence[Field], ndim: int) -> dict[str, np.ndarray]:
-    axis = u.ndim - 1 - ndim
-    ends = np.cumsum([field.components for field in fields])[:-1]
-    blocks = np.split(u, ends, axis=axis) if fields else ()
-    pairs = zip(fields, blocks, strict=True)
-    return {f.name: v.squeeze(axis) if f.components == 1 else v for f, v in pairs}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

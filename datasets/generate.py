@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from datasets.convert import ShardConverter
     from datasets.manifest import Header, Manifest
+    from datasets.shard_converter import ShardConverter
     from datasets.shards import ShardMaker, Task
 
 INTERRUPTED = 130

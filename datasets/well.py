@@ -17,13 +17,12 @@ import numpy as np
 from datasets.foreign_files import ForeignTrajectories
 from datasets.schema import SPLITS, Field, Metadata
 from datasets.survey import SPACE, Content, Survey, Variable, numbers, text
-from datasets.uniform import axis, median_step, times
-from solvers.grid import Grid
+from datasets.uniform import median_step
+from datasets.well_grid import well_grid, well_times
 
 SUFFIXES = (".h5", ".hdf5")
 GROUPS = ("t0_fields", "t1_fields", "t2_fields")
 ONE = "1"
-SIDES = {"PERIODIC": "periodic", "WALL": "dirichlet", "OPEN": "open"}
 
 
 class WellTrajectories(ForeignTrajectories):
@@ -85,8 +84,8 @@ def survey(file: h5py.File, *, without: Sequence[str] = ()) -> Content:
         raise ValueError(
             f"{look.name}: dimensions has spatial_dims {axes}; expected the names of 1 to 3 axes."
         )
-    grid = _grid(look, axes)
-    clock, rows = _times(look), _rows(look)
+    grid, clock = well_grid(look, axes), well_times(look)
+    rows = _rows(look)
     fields: tuple[list[Variable], list[Variable]] = ([], [])
     for rank, group in enumerate(GROUPS):
         for name in _listed(file[group], without):
@@ -108,56 +107,6 @@ def survey(file: h5py.File, *, without: Sequence[str] = ()) -> Content:
         provenance={"layout": "The Well"},
     )
     return Content(metadata, rows, state, constants, values, clock)
-
-
-def _grid(look: Survey, names: Sequence[str]) -> Grid:
-    axes = []
-    for letter, name in zip(SPACE, names, strict=False):
-        path = f"dimensions/{name}"
-        points = look.dataset(path, letter)
-        if points.attrs.get("time_varying", False):
-            raise ValueError(f"{look.name}: {path} varies in time; only fixed grids are read.")
-        axes.append((name, points[()], _sides(look, name)))
-    where = look.name
-    return Grid(tuple(axis(n, p, s, f"{where}: dimensions/{n}") for n, p, s in axes))
-
-
-def _sides(look: Survey, name: str) -> tuple[str, str]:
-    """Conditions on the lower and the upper side of an axis: open unless the file says otherwise.
-
-    A wall counts where it covers the whole side, the others where they touch it.
-    """
-    sides = ["open", "open"]
-    groups = look.file.get("boundary_conditions", {})
-    for label, group in groups.items():
-        along = [text(dim) for dim in group.attrs.get("associated_dims", ())]
-        kind = text(group.attrs.get("bc_type", "")).upper()
-        if kind not in SIDES:
-            raise ValueError(
-                f"{look.name}: boundary_conditions/{label} has bc_type {kind!r}; expected "
-                f"{', '.join(SIDES)}."
-            )
-        if name not in along or "mask" not in group:
-            continue
-        mask, wall = np.asarray(group["mask"][()], dtype=bool), kind == "WALL"
-        if mask.ndim != len(along):
-            raise ValueError(
-                f"{look.name}: boundary_conditions/{label}/mask has shape {mask.shape}; expected "
-                f"one axis for each of {along}."
-            )
-        condition = "neumann" if wall and "neumann" in label else SIDES[kind]
-        for end, side in enumerate((0, -1)):
-            touched = mask.take(side, axis=along.index(name))
-            if touched.all() if wall else touched.any():
-                sides[end] = condition
-    return sides[0], sides[1]
-
-
-def _times(look: Survey) -> np.ndarray:
-    """[t], or [rows, t] where they differ between samples."""
-    path, found = "dimensions/time", look.file.get("dimensions/time")
-    by_sample = found is not None and len(found.shape) == 2
-    return times(look.dataset(path, "nt" if by_sample else "t")[()], f"{look.name}: {path}")
 
 
 def _rows(look: Survey) -> int:

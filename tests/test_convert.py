@@ -17,6 +17,7 @@ from datasets.convert import convert, main
 from datasets.formats import FORMATS, WHOLE, parts, recognise
 from datasets.manifest import NAME, Manifest
 from datasets.schema import SPLITS
+from datasets.shard_converter import ShardConverter
 from datasets.split import draw
 from tests import foreign_layouts as layouts
 from tests.helpers import ROOT, finish
@@ -96,8 +97,6 @@ def test_an_interrupted_conversion_goes_on(tmp_path, capsys):
     options = {"progress": False}
     with patch("datasets.shards.MAX_SAMPLES", 2):
         whole = convert(path, tmp_path / "whole", **options)
-        from datasets.convert import ShardConverter
-
         write, calls = ShardConverter.__call__, []
 
         def interrupted(self, task):
