@@ -39,6 +39,7 @@ class ForeignFiles:
         if not paths:
             raise ValueError("no files to read: give at least one path.")
         self.paths, self.dtype = [Path(path) for path in paths], dtype
+        self._kind = torch.empty(0, dtype=dtype).numpy().dtype
         self._contents: list[Content] = []
         for path in self.paths:
             with open_file(path) as file, _told(path):
@@ -76,8 +77,10 @@ class ForeignFiles:
         """[t, c, *space], or [c, *space] with `frames` None."""
         content, path = self._contents[number], self.paths[number]
         space = content.metadata.grid.shape
+        if not variables:
+            return torch.empty(0, *space, dtype=self.dtype)
+        count, channel = sum(v.components for v in variables), 0
         whole: np.ndarray | None = None
-        channel = 0
         with _told(path):
             file = self._open(number)
             for variable in variables:
@@ -87,15 +90,13 @@ class ForeignFiles:
                 block = variable.block(file.dataset(name), row, frames, len(space))
                 if whole is None:
                     lead = () if frames is None else (block.shape[0],)
-                    count = sum(v.components for v in variables)
-                    whole = np.empty((*lead, count, *space), dtype=_numpy(self.dtype))
+                    whole = np.empty((*lead, count, *space), dtype=self._kind)
                 last = channel + variable.components
-                with np.errstate(over="ignore"):
+                with np.errstate(over="ignore"):  # infinity is refused below
                     whole[..., channel:last, *(slice(None),) * len(space)] = block
                 channel = last
-        if whole is None:
-            return torch.empty(0, *space, dtype=self.dtype)
         u = torch.from_numpy(whole)
+        # of finite numbers the sum is rarely not finite, and much faster to look at
         if not torch.isfinite(u.sum()) and not bool(torch.isfinite(u).all()):
             self._refuse(u, number, row, variables, frames)
         return u
@@ -185,7 +186,3 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except (OSError, KeyError, RuntimeError) as error:
         raise ValueError(f"{path}: cannot be read, it may be damaged ({error}).") from error
-
-
-def _numpy(dtype: torch.dtype) -> np.dtype:
-    return torch.empty(0, dtype=dtype).numpy().dtype
