@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import ShardedSource, ShardedTrajectories, WellTrajectories
+from datasets import ShardedSource, ShardedTrajectories, Stored, WellTrajectories
 from datasets.check import check
 from datasets.convert import convert, main
 from datasets.formats import FORMATS, WHOLE, parts, recognise
@@ -203,3 +203,24 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         check=True,
     )
     assert int(done.stdout) < 48
+
+
+def test_a_stored_data_set_says_what_it_is_not(tmp_path):
+    moving = convert(layouts.flow(tmp_path / "a.h5", n=N), tmp_path, progress=False)
+    steady = convert(layouts.darcy(tmp_path / "b.h5", n=N), tmp_path, progress=False)
+    window = {"history": 1, "horizon": 1}
+    with pytest.raises(ValueError, match="holds solutions over time; set data.window={history"):
+        Stored(str(moving), window=None)
+    with pytest.raises(ValueError, match="holds a steady map; set data.window=null"):
+        Stored(str(steady), window=window)
+    data = Stored(str(moving), window=window)
+    assert data.facts()["splits"] == {"train": 32, "valid": 4, "test": 4}
+    assert "datasets.convert a.h5 DESTINATION" in data.facts()["provenance"]["repeat"]
+    assert data.source("test", [8, 10]) is data.source("test")
+    with pytest.raises(ValueError, match="resolution=16: the folder holds the grid"):
+        data.source("test", 16)
+    (tmp_path / "part").mkdir()
+    layouts.smoke(tmp_path / "part" / "train.h5")
+    part = convert(tmp_path / "part", tmp_path, progress=False)
+    with pytest.raises(ValueError, match="no valid and no test samples; training needs"):
+        Stored(str(part), window=window)

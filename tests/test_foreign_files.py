@@ -20,6 +20,7 @@ from datasets import (
     TrajectoryArray,
     Windows,
 )
+from datasets.store import file_sha256, fingerprint
 from datasets.uniform import axis, median_step, times
 from solvers.grid import Axis, Grid
 from tests import foreign_layouts as layouts
@@ -363,3 +364,17 @@ def test_times_are_equidistant_up_to_rounding():
     assert times(uneven, "t").tolist() == uneven.tolist()
     assert times(np.stack([uneven, np.arange(3.0)]), "t").tolist()[1] == [0.0, 1.0, 2.0]
     assert median_step(np.array([1.0])) is None
+
+
+def test_a_fingerprint_tells_large_files_apart(tmp_path):
+    """Small files are hashed as a whole."""
+    for name, size in (("small", 1000), ("large", 70 * 2**20)):
+        path = tmp_path / name
+        path.write_bytes(bytes(size))
+        first = fingerprint(path)
+        assert fingerprint(path) == first
+        with open(path, "r+b") as file:
+            file.seek(size - 10)
+            file.write(b"changed")
+        assert fingerprint(path) != first
+    assert fingerprint(tmp_path / "small") == file_sha256(tmp_path / "small")
