@@ -108,7 +108,7 @@ class _Side:
     @property
     def array(self) -> np.ndarray | Tensor:
         if self._array is None:
-            self._array = _memory_map(self.path)
+            self._array = memory_map(self.path)
         return self._array
 
     def read(self, rows: list[int], dtype: torch.dtype) -> Tensor:
@@ -134,7 +134,7 @@ def _is_real(array: np.ndarray | Tensor) -> bool:
     return not array.is_complex() if isinstance(array, Tensor) else array.dtype.kind in "biuf"
 
 
-def _memory_map(path: Path) -> np.ndarray:
+def memory_map(path: Path) -> np.ndarray:
     """Raises ValueError for a missing file and for Python objects: unpickling them runs code."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from datasets.manifest import Header, Manifest
+    from datasets.shard_converter import ShardConverter
     from datasets.shards import ShardMaker, Task
 
 INTERRUPTED = 130
@@ -47,16 +48,29 @@ def generate(
     wrong arguments, GenerationError naming the sample that failed, OSError when the disk refuses;
     shards committed before stay as they are.
     """
-    from datasets.manifest import NAME, Manifest
     from datasets.shards import ShardMaker, plan
-    from datasets.stats import NAME as STATS
-    from datasets.stats import stats_yaml
-    from datasets.store import commit, locked
 
     if not isinstance(num_workers, int) or num_workers < 0:
         raise ValueError(f"num_workers={num_workers!r} must be a whole number >= 0.")
     header, tasks = plan(recipe, counts, resolution=resolution, seed=seed)
-    folder = Path(root) / header.folder
+    maker = ShardMaker(Path(root) / header.folder, header)
+    return make(maker, tasks, num_workers=num_workers, progress=progress)
+
+
+def make(
+    maker: "ShardMaker | ShardConverter",
+    tasks: "Sequence[Task]",
+    *,
+    num_workers: int = 0,
+    progress: bool = True,
+) -> Path:
+    """The folder of `maker`, its shards made as far as they are missing: see `generate`."""
+    from datasets.manifest import NAME, Manifest
+    from datasets.stats import NAME as STATS
+    from datasets.stats import stats_yaml
+    from datasets.store import commit, locked
+
+    folder, header = maker.folder, maker.header
     begun = (folder / NAME).exists()
     if begun and (folder / STATS).exists() and not _missing(_opened(folder, header), tasks):
         return folder
@@ -68,7 +82,7 @@ def generate(
         if not (folder / NAME).exists():
             Manifest.create(folder, header)
         manifest = _opened(folder, header)
-        _complete(manifest, ShardMaker(folder, header), tasks, num_workers, progress)
+        _complete(manifest, maker, tasks, num_workers, progress)
         commit(folder / STATS, stats_yaml(manifest))
     return folder
 
@@ -98,7 +112,7 @@ def _missing(manifest: "Manifest", tasks: "Sequence[Task]") -> list[int]:
 
 def _complete(
     manifest: "Manifest",
-    maker: "ShardMaker",
+    maker: "ShardMaker | ShardConverter",
     tasks: "Sequence[Task]",
     num_workers: int,
     progress: bool,

@@ -8,6 +8,7 @@ import h5py
 MAX_BYTES = 4 * 2**30
 MAX_RATIO = 1000
 LZF = 32000
+DAMAGE = (OSError, KeyError, RuntimeError, AttributeError, TypeError)  # h5py, on altered bytes
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, LZF}
 
 
@@ -27,6 +28,9 @@ def open_file(path: Path | str, *, known: bool = False, cache_bytes: int = 2**20
     try:
         if not known:
             inspect(file)
+    except DAMAGE as error:
+        file.close()
+        raise ValueError(f"{path}: cannot be read, it may be damaged ({error}).") from error
     except BaseException:
         file.close()
         raise

@@ -9,6 +9,7 @@ or path.
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +20,16 @@ from datasets.store import commit, verify
 
 FORMAT = 1
 NAME = "manifest.jsonl"
+CONVERTED = "converted from"
 
 
 @dataclass(frozen=True)
 class Header:
     """What a data set is: all that its numbers follow from, and what they mean.
 
-    `recipe` is the resolved configuration, `shape` the grid, `counts` the samples of each split.
+    `recipe` is the resolved configuration; of files that were converted, their hashes under
+    `CONVERTED` and the command's `arguments`. `shape` is the grid, `counts` the samples of each
+    split.
     """
 
     name: str
@@ -50,7 +54,11 @@ class Header:
 
     @property
     def command(self) -> str:
-        """The command that makes and repairs the data set, if the recipe is the one in conf/pde."""
+        """The command that makes and repairs the data set, if the recipe is the one in conf/pde, or
+        converts it again.
+        """
+        if CONVERTED in self.recipe:
+            return shlex.join(["python", "-m", "datasets.convert", *self.recipe["arguments"]])
         uniform = len(set(self.shape)) == 1
         shape = self.shape[0] if uniform else f"[{','.join(map(str, self.shape))}]"
         train, valid, test = (self.counts[split] for split in SPLITS)
@@ -112,6 +120,8 @@ class Manifest:
 
     @property
     def remedy(self) -> str:
+        if CONVERTED in self.header.recipe:
+            return f"Convert it again (give the paths in full): {self.header.command}"
         return f"Make it again (add the changes to the recipe, if any): {self.header.command}"
 
     def put(self, index: int, shard: Shard) -> None:

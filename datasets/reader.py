@@ -1,21 +1,18 @@
 """Reading the shards of a data set lazily, from any number of processes."""
 
-import os
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.hdf5 import open_file
 from datasets.layout import dataset_path, read_field, read_frames
 from datasets.manifest import Manifest, Shard
+from datasets.open_files import OpenFile, OpenFiles
 from datasets.schema import SPLITS, Batch, Field
 
 
@@ -50,7 +47,7 @@ class Shards:
                 f"{self.manifest.folder}: {listed} of {self._size} {split} samples are there. "
                 f"{self.manifest.remedy}"
             )
-        self._files = OpenShards(max_open)
+        self._files = OpenFiles(max_open)
 
     def __len__(self) -> int:
         return self._size
@@ -63,9 +60,9 @@ class Shards:
         return number, index - self._starts[number]
 
     @contextmanager
-    def _opened(self, shard: Shard) -> Iterator["OpenShard"]:
+    def _opened(self, shard: Shard) -> Iterator[OpenFile]:
         try:
-            yield self._files.get(self.manifest, shard)
+            yield self._files.get(shard.file, lambda: self.manifest.verify(shard))
         except (OSError, KeyError) as error:
             path = self.manifest.folder / shard.file
             raise ValueError(f"{path}: {error}. {self.manifest.remedy}") from error
@@ -101,13 +98,17 @@ class ShardedSource(Shards):
         meta = self.metadata
         with self._opened(shard) as file:
             input, target = (
-                np.concatenate([file.field(f, meta.ndim, rows) for f in fields], axis=1)
+                np.concatenate([self._field(file, f, rows) for f in fields], axis=1)
                 for fields in (meta.input_fields, meta.target_fields)
             )
             parameters = np.empty((len(rows), len(meta.parameters)))
             for column, name in enumerate(meta.parameters):
-                parameters[:, column] = file.scalars(name)[rows]
+                parameters[:, column] = file.array(f"scalars/{name}")[rows]
         return input, target, parameters
+
+    def _field(self, file: OpenFile, field: Field, rows: list[int]) -> np.ndarray:
+        ndim = self.metadata.ndim
+        return read_field(file.dataset(dataset_path(field, ndim)), field, ndim, rows)
 
 
 class ShardedTrajectories(Shards):
@@ -137,7 +138,7 @@ class ShardedTrajectories(Shards):
         if not names:
             return torch.empty(0, dtype=self.dtype)
         with self._opened(self._shards[number]) as file:
-            values = [file.scalars(name)[row] for name in names]
+            values = [file.array(f"scalars/{name}")[row] for name in names]
         return torch.tensor(values, dtype=self.dtype)
 
     def _fields(self, fields: Sequence[Field], index: int, frames: slice | None) -> Tensor:
@@ -145,74 +146,7 @@ class ShardedTrajectories(Shards):
         number, row = self._place(index)
         ndim = self.metadata.ndim
         with self._opened(self._shards[number]) as file:
-            parts = [read_frames(file.stored(f, ndim), f, ndim, row, frames) for f in fields]
+            stored = [(file.dataset(dataset_path(f, ndim)), f) for f in fields]
+            parts = [read_frames(dataset, f, ndim, row, frames) for dataset, f in stored]
         found = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1 - ndim)
         return torch.from_numpy(found).to(self.dtype)
-
-
-class OpenShard:
-    """An open file that remembers where its datasets are."""
-
-    def __init__(self, file: h5py.File):
-        self.file = file
-        self._datasets: dict[str, h5py.Dataset] = {}
-        self._scalars: dict[str, np.ndarray] = {}
-
-    def dataset(self, path: str) -> h5py.Dataset:
-        if path not in self._datasets:
-            self._datasets[path] = self.file[path]
-        return self._datasets[path]
-
-    def stored(self, field: Field, ndim: int) -> h5py.Dataset:
-        return self.dataset(dataset_path(field, ndim))
-
-    def field(self, field: Field, ndim: int, rows: list[int]) -> np.ndarray:
-        return read_field(self.stored(field, ndim), field, ndim, rows)
-
-    def scalars(self, name: str) -> np.ndarray:
-        """One number for each sample of the shard, read once."""
-        if name not in self._scalars:
-            self._scalars[name] = self.dataset(f"scalars/{name}")[:]
-        return self._scalars[name]
-
-
-class OpenShards:
-    """The shards that this process has open, at most `limit`; the least recently used goes first.
-
-    HDF5 handles must not cross a fork (parent and child would share file offset and cache) and
-    cannot be pickled: a forked or spawned process begins with none.
-    """
-
-    def __init__(self, limit: int):
-        if limit < 1:
-            raise ValueError(f"max_open={limit} must be at least 1.")
-        self.limit = limit
-        self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._inspected: set[str] = set()
-        self._open: OrderedDict[str, OpenShard] = OrderedDict()
-
-    def get(self, manifest: Manifest, shard: Shard) -> OpenShard:
-        """The open shard, verified when it is opened and inspected the first time."""
-        if self._pid != os.getpid():
-            self._reset()
-        if shard.file not in self._open:
-            while len(self._open) >= self.limit:
-                self._open.popitem(last=False)[1].file.close()
-            file = open_file(manifest.verify(shard), known=shard.file in self._inspected)
-            self._inspected.add(shard.file)
-            self._open[shard.file] = OpenShard(file)
-        self._open.move_to_end(shard.file)
-        return self._open[shard.file]
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def __getstate__(self) -> dict[str, int]:
-        return {"limit": self.limit}
-
-    def __setstate__(self, state: dict[str, int]) -> None:
-        self.limit = state["limit"]
-        self._reset()

@@ -83,24 +83,24 @@ def plan(
         seed=seed,
         shape=shape,
         counts={split: counts[split] for split in SPLITS},
-        samples_per_shard=_samples_per_shard(metadata),
+        samples_per_shard=samples_per_shard(metadata),
         metadata=metadata.to_dict(),
     )
-    return header, list(_tasks(header))
+    return header, list(shard_tasks(header))
 
 
 def _is_count(number: Any) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and number >= 0
 
 
-def _samples_per_shard(metadata: Metadata) -> int:
+def samples_per_shard(metadata: Metadata) -> int:
     """As many samples as fit in 32 MiB, at most 64: few enough to solve in one batch or to lose."""
     components = metadata.in_channels + (metadata.num_frames or 1) * metadata.out_channels
     sample_bytes = 4 * components * math.prod(metadata.grid.shape)
     return min(max(MAX_BYTES // sample_bytes, 1), MAX_SAMPLES)
 
 
-def _tasks(header: Header) -> Iterator[Task]:
+def shard_tasks(header: Header) -> Iterator[Task]:
     for split in SPLITS:
         step, count = header.samples_per_shard, header.counts[split]
         for number, start in enumerate(range(0, count, step)):
@@ -138,7 +138,7 @@ class ShardMaker:
             seed=header.seed,
             solver=dict(recipe.solver),
             residual=float(solution.residual.max()),
-            moments=_moments(metadata, arrays),
+            moments=field_moments(metadata, arrays),
         )
 
 
@@ -187,7 +187,7 @@ def _failure(task: Task, index: int, reason: str) -> GenerationError:
     return GenerationError(f"{task.split} sample {index} cannot be made: {reason}")
 
 
-def _moments(metadata: Metadata, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def field_moments(metadata: Metadata, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Of every field and, under `<name>_delta`, of its change from frame to frame."""
     moments = {}
     for field in metadata.input_fields + metadata.target_fields:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from datasets.schema import Batch, Source
+from datasets.trajectories import SomeTrajectories, Trajectories, require_apart
 
 
 class Subset:
@@ -27,7 +28,26 @@ class Subset:
 
 
 def split(source: Source, sizes: Mapping[str, int | float], *, seed: int = 0) -> dict[str, Subset]:
-    """Disjoint parts of a source, drawn without replacement, such as {"train": 0.8, "test": 0.2}.
+    """Disjoint parts of a source: see `draw`."""
+    parts = draw(len(source), sizes, seed=seed)
+    return {name: Subset(source, indices) for name, indices in parts.items()}
+
+
+def split_trajectories(
+    trajectories: Trajectories, sizes: Mapping[str, int | float], *, seed: int = 0
+) -> dict[str, SomeTrajectories]:
+    """Disjoint parts of whole trajectories: see `draw`. Raises ValueError when two parts hold
+    trajectories that begin alike (`require_apart`).
+    """
+    parts = draw(len(trajectories), sizes, seed=seed)
+    found = {name: SomeTrajectories(trajectories, indices) for name, indices in parts.items()}
+    require_apart(found)
+    return found
+
+
+def draw(total: int, sizes: Mapping[str, int | float], *, seed: int = 0) -> dict[str, list[int]]:
+    """Disjoint parts of `total` samples, drawn without replacement, such as {"train": 0.8,
+    "test": 0.2}.
 
     All sizes are numbers of samples, or all are fractions with a sum of at most 1: rounded down,
     but at least one sample; when the sum is 1, the first part takes what is left. The parts
@@ -36,7 +56,6 @@ def split(source: Source, sizes: Mapping[str, int | float], *, seed: int = 0) ->
     """
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed={seed} of the split must be a whole number, at least 0.")
-    total = len(source)
     if all(isinstance(size, int) for size in sizes.values()):
         counts = dict(sizes)
     elif all(isinstance(size, float) for size in sizes.values()):
@@ -59,4 +78,4 @@ def split(source: Source, sizes: Mapping[str, int | float], *, seed: int = 0) ->
     order = np.random.default_rng(np.random.SeedSequence(seed)).permutation(total)
     ends = np.cumsum(list(counts.values()))
     parts = zip(counts, np.split(order, ends)[:-1], strict=True)
-    return {name: Subset(source, indices.tolist()) for name, indices in parts}
+    return {name: indices.tolist() for name, indices in parts}

@@ -47,6 +47,21 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def fingerprint(path: Path) -> str:
+    """sha256 of a file of up to 64 MiB; of a larger one that of its size and of 64 parts of 1 MiB
+    at equal distances, which tells files apart but does not notice every altered byte.
+    """
+    part, size = 2**20, path.stat().st_size
+    if size <= 64 * part:
+        return file_sha256(path)
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        for k in range(64):
+            file.seek(k * (size - part) // 63)
+            digest.update(file.read(part))
+    return digest.hexdigest()
+
+
 def require_space(folder: Path, num_bytes: int) -> None:
     """Raise OSError unless twice `num_bytes` are free: better before a file than within it."""
     free = shutil.disk_usage(folder).free

@@ -11,6 +11,8 @@ from omegaconf import OmegaConf
 from datasets.build import check_target, described, instantiate
 from solvers.grid import Grid
 from tests.helpers import ROOT, TINY, compose
+from tests.test_foreign_data import SETS
+from tests.tiny_recipe import make_tiny
 
 CONF = ROOT / "conf"
 GROUPS = {
@@ -29,6 +31,10 @@ FEW_MODES = {
         "model.settings.uno_n_modes=[4,4,4,4,4]",
     ),
 }
+FOREIGN = {
+    choice: lambda path, make=make, more=more: [f"path={make(path)}", *more]
+    for choice, make, more in SETS.values()
+} | {"stored": lambda path: [f"path={make_tiny(path)}", "data.window=null"]}
 
 
 def build_model(name: str, shape: tuple[int, ...], channels: tuple[int, int], overrides=()):
@@ -102,6 +108,8 @@ def test_every_data_set_is_built(name, arrays, tmp_path):
             pairs = {"x": torch.rand(count, 6, 6), "y": torch.rand(count, 6, 6)}
             torch.save(pairs, tmp_path / f"{part}.pt")
             overrides.append(f"data.{part}={tmp_path / part}.pt")
+    elif name in FOREIGN:
+        overrides += FOREIGN[name](tmp_path / "made")
     dataset = instantiate(compose(overrides).data)
     assert callable(dataset.source)
     assert callable(dataset.facts)
@@ -114,6 +122,8 @@ def test_every_choice_composes_to_allowed_targets(choice, arrays):
     paths = [line for line in arrays if not line.startswith("data=")]
     group = choice.partition("=")[0]
     missing = {"data=arrays": paths, "data=neuralop_pt": ["data.train=a.pt", "data.test=b.pt"]}
+    missing |= {f"data={name}": ["path=a"] for name in FOREIGN}
+    missing["data=trajectories"] = ["path=a.npy", "dt=0.1"]
     overrides = [f"+{choice}" if group == "pde" else choice, *missing.get(choice, ())]
     composed = OmegaConf.to_container(compose(overrides), resolve=True)
     targets = [mapping["_target_"] for mapping in described(composed)]

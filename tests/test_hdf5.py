@@ -2,6 +2,8 @@
 refused.
 """
 
+from unittest.mock import patch
+
 import h5py
 import numpy as np
 import pytest
@@ -117,3 +119,17 @@ def test_what_is_not_hdf5_is_named(tmp_path):
         open_file(path)
     with pytest.raises(ValueError, match="gone.h5: there is no such file"):
         open_file(tmp_path / "gone.h5")
+
+
+@pytest.mark.parametrize("error", [KeyError("object"), RuntimeError("heap"), AttributeError("b")])
+def test_altered_bytes_are_one_error(tmp_path, error):
+    """h5py has many for names, trees and links that make no sense."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["u"] = np.arange(3.0)
+    complaint = "a.h5: cannot be read, it may be damaged"
+    with (
+        patch("datasets.hdf5.inspect", side_effect=error),
+        pytest.raises(ValueError, match=complaint),
+    ):
+        open_file(path)
