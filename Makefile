@@ -9,13 +9,13 @@ train: env
 	$(python) train.py
 
 test: env lint
-	$(python) -m pytest -m "not slow" -q
+	OMP_NUM_THREADS=1 $(python) -m pytest -m "not slow" -q -n 2
 
-test-slow: env .venv/compare
+test-slow: env .venv/extras
 	$(python) -m pytest -m slow -q
 
-# Speed and accuracy of the solvers beside independent codes.
-compare: env .venv/compare
+# Speed of the solvers beside independent codes.
+compare: env .venv/extras
 	$(python) -m benchmarks.solvers
 
 lint: env
@@ -35,9 +35,9 @@ env: .venv/ready
 	$(python) -m pip install --quiet --requirement requirements.lock $(PIP_ARGS)
 	touch $@
 
-# What the comparisons need besides, at versions that change none of the others.
-.venv/compare: requirements-compare.lock | .venv/ready
-	$(python) -m pip install --quiet --constraint requirements.lock --requirement requirements-compare.lock $(PIP_ARGS)
+# What comparisons and Zarr need besides, at versions that change none of the others.
+.venv/extras: requirements-extras.lock | .venv/ready
+	$(python) -m pip install --quiet --constraint requirements.lock --requirement requirements-extras.lock $(PIP_ARGS)
 	touch $@
 
 clean:

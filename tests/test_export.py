@@ -15,7 +15,10 @@ from datasets.schema import SPLITS
 from tests import foreign_layouts as layouts
 from tests.tiny_recipe import make_tiny
 
+EXTRAS = pytest.mark.slow  # only for what it needs: `make test-slow` installs the extras
 
+
+@EXTRAS
 def test_trajectories(tmp_path):
     """A vector in time, a constant vector, an axis with walls."""
     pytest.importorskip("zarr")
@@ -42,6 +45,7 @@ def test_trajectories(tmp_path):
                 assert torch.equal(force, ours.constants(row))
 
 
+@EXTRAS
 def test_a_steady_map_with_units_and_parameters(tmp_path):
     pytest.importorskip("zarr")
     xarray = pytest.importorskip("xarray")
@@ -57,6 +61,7 @@ def test_a_steady_map_with_units_and_parameters(tmp_path):
         assert np.array_equal(theirs.amplitude, ours.parameters[:, 0])
 
 
+@EXTRAS
 def test_what_stands_in_the_way_is_one_line(tmp_path, capsys):
     pytest.importorskip("zarr")
     folder = make_tiny(tmp_path)

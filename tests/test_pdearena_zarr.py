@@ -17,6 +17,7 @@ from tests.foreign_layouts import smooth
 from tests.helpers import compose
 
 zarr = pytest.importorskip("zarr")
+pytestmark = pytest.mark.slow  # only for what it needs: `make test-slow` installs the extras
 
 
 def water(path, n=3, t=5, lat=8, lon=16, version=3):
