@@ -68,7 +68,7 @@ def test_a_run_from_another_folder(finished):
     "overrides, expected",
     [
         (["model=fnoo"], ["model=fnoo: no such model; choose one of fno, ", "did you mean fno?"]),
-        (["data=zzz"], ["data=zzz: no such data; choose one of arrays, "]),
+        (["data=zzz"], ["data=zzz: no such data; choose one of allen_cahn, "]),
         (["modell=fno"], ["modell: no such key", "did you mean model?"]),
         (
             ["optimizer.betas=[0.9,0.95]"],
@@ -390,7 +390,7 @@ def test_help_names_groups_keys_and_examples_without_torch(tmp_path):
     command = [sys.executable, "-X", "importtime", str(ROOT / "train.py"), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
     for line in (
-        "data: arrays, ",
+        "data: allen_cahn, ",
         "model: fno, neuralop_codano, neuralop_fno",
         "optimizer: adamw",
         "trainer: debug, default",

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from datasets.build import check_target, described, instantiate
 from datasets.kinds import check_kinds, describe, fits
+from datasets.shards import SIZES
 from tests.helpers import ROOT
 
 FITTING = [
@@ -128,4 +129,5 @@ def test_every_configured_class_has_annotations_that_can_be_read(path):
     for mapping in found:
         builder = check_target(mapping["_target_"])
         hints = get_type_hints(builder.__init__)
-        assert set(mapping) - {"_target_", "_partial_", "_recursive_", "defaults"} <= hints.keys()
+        known = {"_target_", "_partial_", "_recursive_", "defaults", *SIZES}
+        assert set(mapping) - known <= hints.keys()
