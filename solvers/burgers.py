@@ -30,7 +30,7 @@ class Burgers(SemiLinear):
         self.viscosity, self.convection = viscosity, convection
         self.fields = ("u", "v", "w")[: grid.ndim]
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
-        self._kept = self.fourier.kept(self.fraction)
+        self._kept = self.fourier.kept(self.fraction) + 0j  # products with spectra convert nothing
         self._gradient = [self.fourier.derivative(axis) * self._kept for axis in range(grid.ndim)]
         self._flux = -0.5 * convection * self._gradient[0]
         self._outer = -convection * self._kept
@@ -42,7 +42,7 @@ class Burgers(SemiLinear):
         kept = on(self._kept, v)
         u = self.fourier.inverse(v * kept)
         if self.grid.ndim == 1:
-            return self.fourier.transform(u.square()) * on(self._flux, v)
+            return self.fourier.transform(u * u) * on(self._flux, v)
         slopes = (self.fourier.inverse(v * on(d, v)) for d in self._gradient)
         advected = sum(u[:, axis, None] * slope for axis, slope in enumerate(slopes))
         return self.fourier.transform(advected) * on(self._outer, v)

@@ -100,6 +100,7 @@ class Exponential:
 
         tableau = TABLEAUS[order]
         rows = [*tableau.stages, (1.0, tableau.weights)]
+        self._nodes = [c for c, _ in rows]
         self._rows = [
             [coefficient(lambda p, c=c: p(0, c), 1.0), *(coefficient(a, dt) for a in entries)]
             for c, entries in rows
@@ -112,13 +113,15 @@ class Exponential:
         pairs = v.is_complex() and not self.is_complex
         split, join = (_as_pairs, torch.view_as_complex) if pairs else (_same, _same)
         start = state = split(v)
-        slopes = []
-        for decay, *entries in self._on(v, pairs):
+        slopes, carried = [], {}  # N of the stages; e^(c z) v, once for each c
+        for c, (decay, *entries) in zip(self._nodes, self._on(v, pairs), strict=True):
             slopes.append(split(self.nonlinear(join(state))))
-            state = decay * start
-            for entry, slope in zip(entries, slopes, strict=True):
-                if entry is not None:
-                    state.addcmul_(entry, slope)  # neither operand of a product is overwritten
+            if c not in carried:
+                carried[c] = decay * start
+            terms = [pair for pair in zip(entries, slopes, strict=True) if pair[0] is not None]
+            state = torch.addcmul(carried[c], *terms[0])
+            for entry, slope in terms[1:]:
+                state.addcmul_(entry, slope)  # neither operand of a product is overwritten
         return join(state)
 
     def _on(self, v: Tensor, pairs: bool) -> list[list[Tensor | None]]:

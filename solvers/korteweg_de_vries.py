@@ -33,7 +33,7 @@ class KortewegDeVries(SemiLinear):
         self.convection, self.dispersion = convection, dispersion
         self.hyperviscosity = hyperviscosity
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
-        kept = self.fourier.kept(self.fraction)
+        kept = self.fourier.kept(self.fraction) + 0j  # products with spectra convert nothing
         self._kept, self._slope = kept, -0.5 * convection * self.fourier.derivative(0) * kept
 
     def make_linear(self) -> Tensor:
@@ -41,8 +41,8 @@ class KortewegDeVries(SemiLinear):
         return -self.dispersion * derivative(0, 3) - self.hyperviscosity * derivative(0, 4)
 
     def nonlinear(self, v: Tensor) -> Tensor:
-        u = self.fourier.inverse(v * on(self._kept, v.real))
-        return on(self._slope, v) * self.fourier.transform(u.square())
+        u = self.fourier.inverse(v * on(self._kept, v))
+        return on(self._slope, v) * self.fourier.transform(u * u)
 
 
 def soliton(x: Tensor, time: float, speed: float, center: float, period: float) -> Tensor:

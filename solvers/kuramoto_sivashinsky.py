@@ -37,7 +37,7 @@ class KuramotoSivashinsky(SemiLinear):
         self.conservative, self.convection = conservative, convection
         self.diffusion, self.hyperdiffusion = diffusion, hyperdiffusion
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
-        self._kept = self.fourier.kept(self.fraction)
+        self._kept = self.fourier.kept(self.fraction) + 0j  # products with spectra convert nothing
         self._gradient = [self.fourier.derivative(axis) * self._kept for axis in range(grid.ndim)]
         self._flux = -0.5 * convection * self._gradient[0]
         self._half = -0.5 * convection * self._kept
@@ -49,6 +49,6 @@ class KuramotoSivashinsky(SemiLinear):
     def nonlinear(self, v: Tensor) -> Tensor:
         if self.conservative:
             u = self.fourier.inverse(v * on(self._kept, v))
-            return self.fourier.transform(u.square()) * on(self._flux, v)
+            return self.fourier.transform(u * u) * on(self._flux, v)
         slopes = (self.fourier.inverse(v * on(d, v)) for d in self._gradient)
-        return self.fourier.transform(sum(s.square() for s in slopes)) * on(self._half, v)
+        return self.fourier.transform(sum(s * s for s in slopes)) * on(self._half, v)

@@ -43,7 +43,7 @@ class NavierStokes(SemiLinear):
             raise ValueError(f"mask={mask!r} must be 'both' or 'product'.")
         self.viscosity, self.drag, self.mask = viscosity, drag, mask
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
-        self._kept = self.fourier.kept(self.fraction, circular=circular)
+        self._kept = self.fourier.kept(self.fraction, circular=circular) + 0j
         dx, dy = (self.fourier.derivative(axis) for axis in range(2))
         stream = -self.fourier.inverse_laplacian
         # velocity and gradient of the vorticity from its spectrum: u, v, w_x, w_y
