@@ -25,7 +25,8 @@ class Windows:
     also one where the frames are not equidistant, for then it differs from window to window.
     Parameters are channels that are constant in space, unless `parameters=False`; they are in the
     batch in any case. `every` is the distance of the first frames of consecutive windows, `first`
-    and `last` bound the frames that are used, `last` excluded.
+    and `last` bound the frames that are used, `last` excluded. Fields named in `given` go in and
+    are not asked for, such as the time.
 
     Only the frames of the windows that are asked for are read, so the length of a trajectory does
     not matter. Windows of one trajectory stay together: split trajectories, not windows.
@@ -42,6 +43,7 @@ class Windows:
         first: int = 0,
         last: int | None = None,
         parameters: bool = True,
+        given: Sequence[str] = (),
     ):
         low, high = (stride, stride) if isinstance(stride, int) else _pair(stride)
         for name, value in (("history", history), ("horizon", horizon), ("stride", low)):
@@ -56,6 +58,14 @@ class Windows:
             first,
             parameters,
         )
+        state = trajectories.metadata.target_fields
+        unknown = sorted(set(given) - {field.name for field in state})
+        if unknown or len(set(given)) == len(state):
+            raise ValueError(
+                f"given={list(given)} must be some of the fields {[f.name for f in state]}, not all."
+            )
+        asked = [[f.name not in given] * f.components for f in state]
+        self._given, self._asked = tuple(given), torch.tensor(sum(asked, [])).nonzero()[:, 0]
         self._ends: list[list[int]] = []  # by trajectory: windows up to each stride
         regular = True
         for index in range(len(trajectories)):
@@ -113,7 +123,7 @@ class Windows:
         parts = [u[: self.history].flatten(0, 1), whole.constants(trajectory)]
         if self.parameters and len(row):
             parts.append(row.view(-1, *[1] * (u.dim() - 2)).expand(-1, *u.shape[2:]))
-        return torch.cat(parts), u[self.history :].flatten(0, 1), row
+        return torch.cat(parts), u[self.history :, self._asked].flatten(0, 1), row
 
     def _metadata(self, state: Metadata) -> Metadata:
         names = (*state.parameters, LEAD) if self.leads else state.parameters
@@ -125,7 +135,9 @@ class Windows:
         return replace(
             state,
             input_fields=(*_shifted(state.target_fields, past), *constants),
-            target_fields=_shifted(state.target_fields, future),
+            target_fields=_shifted(
+                [f for f in state.target_fields if f.name not in self._given], future
+            ),
             parameters=names,
             dt=None if self.leads or state.dt is None else state.dt * self.strides[0],
             num_frames=None,

@@ -117,6 +117,14 @@ def test_uneven_times_make_the_lead_time_a_parameter():
     assert leads.tolist() == [0.5, 0.5, 2.0]
 
 
+def test_fields_that_are_given_are_not_asked_for():
+    data = toy()
+    batch = (windows := Windows(data, horizon=2, given=["velocity"])).__getitems__([1])
+    assert batch.input.shape[1] == windows.metadata.in_channels == 5
+    torch.testing.assert_close(batch.target[0], data.u[0][2:4, 2])
+    assert [f.name for f in windows.metadata.target_fields] == ["depth[+1]", "depth[+2]"]
+
+
 def test_parameters_need_not_be_channels():
     windows = Windows(toy(), parameters=False)
     batch = windows.__getitems__([0])
@@ -132,6 +140,11 @@ def test_parameters_need_not_be_channels():
         ({"stride": (3, 2)}, r"stride=\[3, 2\] must be a number, or the smallest and the largest"),
         ({"every": 0}, "every=0 must be at least 1"),
         ({"history": 9}, "toy: no window of history=9 and horizon=1 frames at stride=1 fits"),
+        (
+            {"given": ["speed"]},
+            r"given=\['speed'\] must be some of the fields \['velocity', 'depth",
+        ),
+        ({"given": ["velocity", "depth"]}, "must be some of the fields .* not all"),
         ({"last": 1}, "fits the frames from 0 to 1; the longest trajectory has 9"),
     ],
 )
