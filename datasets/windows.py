@@ -62,7 +62,8 @@ class Windows:
         unknown = sorted(set(given) - {field.name for field in state})
         if unknown or len(set(given)) == len(state):
             raise ValueError(
-                f"given={list(given)} must be some of the fields {[f.name for f in state]}, not all."
+                f"given={list(given)} must be some of the fields {[f.name for f in state]}, "
+                "not all."
             )
         asked = [[f.name not in given] * f.components for f in state]
         self._given, self._asked = tuple(given), torch.tensor(sum(asked, [])).nonzero()[:, 0]
