@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.layout import arrange, encode
+from datasets.layout import arrange
 from datasets.manifest import Header, Shard
 from datasets.schema import Field, Metadata, Source
-from datasets.shards import Task, field_moments
-from datasets.store import commit, require_space
+from datasets.shards import Task, commit_shard
 from datasets.trajectories import Trajectories
 
 VERSION = 1
@@ -37,22 +35,13 @@ class ShardConverter:
             if not np.isfinite(array).all():
                 raise ValueError(f"{task.split}: field {name!r} holds NaN or infinity in float32.")
         values = dict(zip(metadata.parameters, parameters.T.numpy(), strict=True))
-        data = encode(metadata, arrays, values)
-        path = self.folder / task.file
-        require_space(path.parent, len(data))
-        commit(path, data)
-        return Shard(
-            split=task.split,
-            file=task.file,
-            samples=[task.start, task.stop],
-            bytes=len(data),
-            sha256=sha256(data).hexdigest(),
-            shapes={name: list(array.shape) for name, array in arrays.items()},
-            dtype="float32",
+        return commit_shard(
+            self.folder,
+            task,
+            (metadata, arrays, values),
             seed=self.header.seed,
             solver={"name": "converted", "version": VERSION},
             residual=0.0,
-            moments=field_moments(metadata, arrays),
         )
 
 

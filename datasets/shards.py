@@ -123,23 +123,44 @@ class ShardMaker:
         arrays = arrange(metadata, solution.fields)
         _inspect(solution, arrays, task)
         parameters = {name: p.numpy() for name, p in solution.parameters.items()}
-        data = encode(metadata, arrays, parameters)
-        path = self.folder / task.file
-        require_space(path.parent, len(data))
-        commit(path, data)
-        return Shard(
-            split=task.split,
-            file=task.file,
-            samples=[task.start, task.stop],
-            bytes=len(data),
-            sha256=sha256(data).hexdigest(),
-            shapes={name: list(array.shape) for name, array in arrays.items()},
-            dtype="float32",
+        return commit_shard(
+            self.folder,
+            task,
+            (metadata, arrays, parameters),
             seed=header.seed,
-            solver=dict(recipe.solver),
+            solver=recipe.solver,
             residual=float(solution.residual.max()),
-            moments=field_moments(metadata, arrays),
         )
+
+
+def commit_shard(
+    folder: Path,
+    task: Task,
+    content: tuple[Metadata, Mapping[str, np.ndarray], Mapping[str, np.ndarray]],
+    *,
+    seed: int,
+    solver: Mapping[str, Any],
+    residual: float,
+) -> Shard:
+    """Write metadata, arrays and parameters as the file of a task; its line in the manifest."""
+    metadata, arrays, parameters = content
+    data = encode(metadata, arrays, parameters)
+    path = folder / task.file
+    require_space(path.parent, len(data))
+    commit(path, data)
+    return Shard(
+        split=task.split,
+        file=task.file,
+        samples=[task.start, task.stop],
+        bytes=len(data),
+        sha256=sha256(data).hexdigest(),
+        shapes={name: list(array.shape) for name, array in arrays.items()},
+        dtype="float32",
+        seed=seed,
+        solver=dict(solver),
+        residual=residual,
+        moments=field_moments(metadata, arrays),
+    )
 
 
 @lru_cache(maxsize=1)
