@@ -4,8 +4,9 @@
 
 Each row is one property in double precision: the distance from an exact solution or from another
 code, an observed order (that of the method, give or take 0.3), or something that must not change.
-The set-ups are those of the tests (see `benchmarks.acceptance`). One thread, a few minutes. Apart
-from the time of the direct Poisson solve nothing here depends on the machine but rounding.
+The set-ups are those of the tests (see `benchmarks.acceptance`). One thread, about a minute. Apart
+from the time of the direct Poisson solve, which is wall-clock time and wants an idle machine,
+nothing here depends on the machine but rounding.
 """
 
 import argparse

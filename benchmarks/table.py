@@ -60,8 +60,9 @@ def _kept(name: str, results: Path) -> str:
 def section(record: dict) -> str:
     """One result as Markdown: the command, the machine, what was measured, a line per target."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    threads = f"{record['threads']} thread{'s' * (record['threads'] != 1)}"
     lines = [
-        f"`{record['command']}` on {record['device']}, {record['threads']} threads, {versions}:",
+        f"`{record['command']}` on {record['device']}, {threads}, {versions}:",
         "",
         *_rows(record["rows"]),
         "",

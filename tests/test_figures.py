@@ -5,7 +5,9 @@ import json
 import pytest
 
 from benchmarks import table
+from benchmarks.acceptance import linear
 from benchmarks.acceptance.figure import Figure, slope
+from tests.helpers import ROOT
 
 RECORD = {
     "name": "speed",
@@ -104,3 +106,17 @@ def test_a_figure_and_its_bar(settings, bar, verdict):
 def test_slopes():
     assert slope([5.0, 4.0, 1.0]) == pytest.approx(2)
     assert slope([16.0, 1.0], ratio=4) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("measure", linear.MEASUREMENTS, ids=lambda m: m.__name__)
+def test_measurements_reach_their_bars(measure):
+    """The fast ones; the others are other tests with the same set-ups."""
+    figures = list(measure())
+    assert figures and all(figure.reached for figure in figures), figures
+
+
+def test_the_page_names_every_equation_that_is_measured():
+    page = (ROOT / "docs" / "solvers.md").read_text().partition("## Measured")[0]
+    record = json.loads((table.RESULTS / "accuracy.json").read_text())
+    for name in {row["equation"] for row in record["rows"]} - {"Gradients"}:
+        assert f"\n| {name} |" in page, name

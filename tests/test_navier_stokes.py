@@ -47,9 +47,7 @@ def budgets(equation, w):
     fourier, v = equation.fourier, equation.fourier.transform(w)
     psi = fourier.inverse(-fourier.inverse_laplacian * v)
     mean = lambda u: u.sum(dim=1).mean(dim=(1, 2))  # noqa: E731
-    force = equation.grid.mesh()[0] * 0
-    if equation._force is not None:
-        force = fourier.inverse(equation._force)
+    force = equation.rhs(torch.zeros_like(w))
     energy, enstrophy = mean(equation.velocity(w).square()) / 2, mean(w.square()) / 2
     slopes = torch.cat([fourier.inverse(fourier.derivative(i) * v) for i in range(2)], dim=1)
     nu, mu = equation.viscosity, equation.drag

@@ -19,8 +19,8 @@ METHOD = "ETDRK4"
 def burgers() -> Figures:
     error = test_semilinear.cole_hopf_error(0.01)
     yield Figure("Burgers", METHOD, "Cole-Hopf, largest error, 512 points", error, 1e-8)
-    for name, equation in (("burgers", "Burgers"), ("burgers 2-D", "Burgers, 2-D")):
-        yield order(equation, METHOD, "time", test_semilinear.observed_order(name), 4)
+    for name, what in (("burgers", "time"), ("burgers 2-D", "time, 2-D")):
+        yield order("Burgers", METHOD, what, test_semilinear.observed_order(name), 4)
 
 
 def korteweg_de_vries() -> Figures:
