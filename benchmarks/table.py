@@ -1,34 +1,68 @@
-"""The table of measured figures in README.md, from the JSON lines of the benchmarks.
+"""The measured figures in README.md and docs/*.md, from the JSON lines of the benchmarks.
 
 `python -m benchmarks.NAME | tee /dev/stderr | tail -n 1 > benchmarks/results/NAME.json` keeps a
-result; `python -m benchmarks.table` writes all kept results into README.md between its two
-`figures` marks.
+result. `python -m benchmarks.table` writes the kept results NAME .. between every pair of lines
+
+    <!-- figures: NAME [NAME ...] -->
+    <!-- end of figures -->
+
+of these files; for a name without a result, that it has not been measured yet.
 """
 
 import json
+import re
 from pathlib import Path
 
 from benchmarks.result import Target
 from sciml.runtime.run_folder import ROOT
 
 RESULTS = Path(__file__).parent / "results"
-MARKS = "<!-- figures: python -m benchmarks.table -->\n", "<!-- end of figures -->\n"
+START, END = re.compile(r"<!-- figures: ([\w ]+) -->\n"), "<!-- end of figures -->\n"
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    before, rest = text.split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    records = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
-    readme.write_text(before + MARKS[0] + "\n".join(map(section, records)) + MARKS[1] + after)
+    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = file.read_text()
+        try:
+            after = filled(text, RESULTS)
+        except ValueError as error:
+            raise SystemExit(f"{file.name}: {error}") from None
+        if after != text:
+            file.write_text(after)
+            print(f"{file.relative_to(ROOT)} written")
+
+
+def filled(text: str, results: Path) -> str:
+    """`text` with the results between its marks; whatever stood there is replaced.
+
+    Raises ValueError for a mark without its end.
+    """
+    pieces = START.split(text)  # before, names, after, names, after ..
+    done = [pieces[0]]
+    for names, rest in zip(pieces[1::2], pieces[2::2], strict=True):
+        _, end, after = rest.partition(END)
+        if not end:
+            raise ValueError(f"the mark 'figures: {names}' has no line '{END.strip()}' after it.")
+        sections = [_kept(name, results) for name in names.split()]
+        done += [f"<!-- figures: {names} -->\n", "\n".join(sections), END, after]
+    if sum(piece.count(END) for piece in pieces) != len(pieces) // 2:
+        raise ValueError(f"a line '{END.strip()}' has no mark 'figures: NAME' before it.")
+    return "".join(done)
+
+
+def _kept(name: str, results: Path) -> str:
+    file = results / f"{name}.json"
+    if not file.exists():
+        return f"Not measured yet: `python -m benchmarks.{name}`.\n"
+    return section(json.loads(file.read_text()))
 
 
 def section(record: dict) -> str:
     """One result as Markdown: the command, the machine, what was measured, a line per target."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    threads = f"{record['threads']} thread{'s' * (record['threads'] != 1)}"
     lines = [
-        f"`{record['command']}` on {record['device']}, {record['threads']} threads, {versions}:",
+        f"`{record['command']}` on {record['device']}, {threads}, {versions}:",
         "",
         *_rows(record["rows"]),
         "",
