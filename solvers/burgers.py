@@ -39,10 +39,10 @@ class Burgers(SemiLinear):
         return self.per_sample(self.viscosity) * self.fourier.laplacian
 
     def nonlinear(self, v: Tensor) -> Tensor:
-        kept = on(self._kept, v)
-        u = self.fourier.inverse(v * kept)
-        if self.grid.ndim == 1:
+        if self.grid.ndim == 1:  # the band has nothing to cut off
+            u = self.fourier.inverse(v)
             return self.fourier.transform(u * u) * on(self._flux, v)
+        u = self.fourier.inverse(v * on(self._kept, v))
         slopes = (self.fourier.inverse(v * on(d, v)) for d in self._gradient)
         advected = sum(u[:, axis, None] * slope for axis, slope in enumerate(slopes))
         return self.fourier.transform(advected) * on(self._outer, v)

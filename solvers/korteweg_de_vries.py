@@ -33,15 +33,14 @@ class KortewegDeVries(SemiLinear):
         self.convection, self.dispersion = convection, dispersion
         self.hyperviscosity = hyperviscosity
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
-        kept = self.fourier.kept(self.fraction) + 0j  # products with spectra convert nothing
-        self._kept, self._slope = kept, -0.5 * convection * self.fourier.derivative(0) * kept
+        self._slope = -0.5 * convection * self.fourier.derivative(0)
 
     def make_linear(self) -> Tensor:
         derivative = self.fourier.derivative
         return -self.dispersion * derivative(0, 3) - self.hyperviscosity * derivative(0, 4)
 
     def nonlinear(self, v: Tensor) -> Tensor:
-        u = self.fourier.inverse(v * on(self._kept, v))
+        u = self.fourier.inverse(v)
         return on(self._slope, v) * self.fourier.transform(u * u)
 
 

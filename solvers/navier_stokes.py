@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from solvers.fourier import on
+from solvers.band import Band
+from solvers.fourier import Fourier, on
 from solvers.grid import Grid
 from solvers.semilinear import Scheme, SemiLinear
 
@@ -42,15 +43,22 @@ class NavierStokes(SemiLinear):
         if mask not in ("both", "product"):
             raise ValueError(f"mask={mask!r} must be 'both' or 'product'.")
         self.viscosity, self.drag, self.mask = viscosity, drag, mask
+        self._curl = None if forcing is None else forcing(grid).double()
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
         self._kept = self.fourier.kept(self.fraction, circular=circular) + 0j
         dx, dy = (self.fourier.derivative(axis) for axis in range(2))
-        stream = -self.fourier.inverse_laplacian
         # velocity and gradient of the vorticity from its spectrum: u, v, w_x, w_y
-        parts = torch.broadcast_tensors(dy * stream, -dx * stream, dx, dy)
-        self._parts = torch.stack(parts)
-        self._factors = self._parts * self._kept if mask == "both" else self._parts
-        self._force = None if forcing is None else self.fourier.transform(forcing(grid).double())
+        parts = torch.broadcast_tensors(*_flow(self.fourier), dx, dy)
+        self._factors = torch.stack(parts) * (self._kept if mask == "both" else 1)
+        self._force = None if self._curl is None else self.fourier.transform(self._curl)
+
+    def is_band_limited(self) -> bool:
+        if self.mask == "product":
+            return False
+        if self._curl is None:
+            return True
+        _, far = Band(self.basis, self.fraction).split(self.basis.transform(self._curl))
+        return not bool(far.abs().max() > 1e-12 * self._curl.abs().sum())
 
     def make_linear(self) -> Tensor:
         return self.per_sample(self.viscosity) * self.fourier.laplacian - self.drag
@@ -63,8 +71,14 @@ class NavierStokes(SemiLinear):
 
     def velocity(self, w: Tensor) -> Tensor:
         """u [b, 2, x, y] from the vorticity w [b, 1, x, y]."""
-        v = self.fourier.transform(w)
-        return self.fourier.inverse(v * on(self._parts[:2], v))
+        v = self.basis.transform(w)
+        return self.basis.inverse(v * on(torch.stack(_flow(self.basis)), v))
+
+
+def _flow(fourier: Fourier | Band) -> tuple[Tensor, Tensor]:
+    """The two components of the velocity from the spectrum of the vorticity, [*modes] each."""
+    dx, dy = (fourier.derivative(axis) for axis in range(2))
+    return -dy * fourier.inverse_laplacian, dx * fourier.inverse_laplacian
 
 
 class Kolmogorov:

@@ -44,7 +44,7 @@ def budgets(equation, w):
     """Energy |u|^2 / 2 and enstrophy w^2 / 2, and what viscosity, drag and forcing say of their
     rates, dE/dt = -2 nu Z - 2 mu E + <psi f> and dZ/dt = -2 nu P - 2 mu Z + <w f>, all means [b].
     """
-    fourier, v = equation.fourier, equation.fourier.transform(w)
+    fourier, v = equation.basis, equation.basis.transform(w)
     psi = fourier.inverse(-fourier.inverse_laplacian * v)
     mean = lambda u: u.sum(dim=1).mean(dim=(1, 2))  # noqa: E731
     force = equation.rhs(torch.zeros_like(w))
@@ -73,7 +73,7 @@ def budget_error(n=48, **options):
     """
     equation = forced(n, **options)
     w = rollout(equation, vorticity(equation.grid), 5)[:, -1]
-    slope, fourier = equation.rhs(w), equation.fourier
+    slope, fourier = equation.rhs(w), equation.basis
     psi = fourier.inverse(-fourier.inverse_laplacian * fourier.transform(w))
     (energy, enstrophy), expected = budgets(equation, w)
     found = (psi * slope).mean((1, 2, 3)), (w * slope).mean((1, 2, 3))
