@@ -7,7 +7,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from solvers.components import FloatingParts
+from solvers.components import FloatingParts, label
 from solvers.grid import Grid
 
 
@@ -124,6 +124,9 @@ class MaskedDomain:
 class Inclusions:
     """A plate with holes: solid cells where psi >= `solid`, cells that hold a value where
     psi <= `held`, fluid ones elsewhere, as the numbers of `Cell` in the dtype of psi.
+
+    psi is [b, *space]. Parts of the plate that solid cells enclose, away from the sides of the box
+    and from every cell that holds a value, become solid too: with a source they have no solution.
     """
 
     def __init__(self, solid: float = 1.0, held: float = -1.0):
@@ -134,4 +137,12 @@ class Inclusions:
     def __call__(self, psi: Tensor) -> Tensor:
         cells = torch.full_like(psi, float(Cell.FLUID))
         cells = cells.masked_fill(psi >= self.solid, float(Cell.SOLID))
-        return cells.masked_fill(psi <= self.held, float(Cell.DIRICHLET))
+        cells = cells.masked_fill(psi <= self.held, float(Cell.DIRICHLET))
+        parts = label(cells != Cell.SOLID, [False] * (psi.dim() - 1))
+        anchored = cells == Cell.DIRICHLET
+        for dim in range(1, psi.dim()):
+            ends = torch.arange(psi.shape[dim], device=psi.device)
+            ends = (ends == 0) | (ends == psi.shape[dim] - 1)
+            anchored = anchored | ends.view(-1, *[1] * (psi.dim() - 1 - dim))
+        keeps = torch.isin(parts, parts[anchored & (parts > 0)])
+        return cells.masked_fill(~keeps, float(Cell.SOLID))

@@ -7,7 +7,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 import torch
 
-from solvers import Axis, Cell, Darcy, EmbeddedPoisson, Grid, NotConverged, Poisson
+from solvers import Axis, Cell, Darcy, EmbeddedPoisson, Grid, Inclusions, NotConverged, Poisson
 from solvers.components import label
 
 PERIODIC, DIRICHLET, NEUMANN = (2 * (kind,) for kind in ("periodic", "dirichlet", "neumann"))
@@ -527,3 +527,18 @@ def test_other_arguments_that_do_not_fit():
         solver.solve(cells, flux=torch.ones(3, 1, 4, 5))
     with pytest.raises(ValueError, match=r"u must have shape \[2, 1, 4, 5\], got \(4, 5\)"):
         solver.residual(cells, torch.ones(4, 5))
+
+
+def test_inclusions_leave_no_part_of_the_plate_alone():
+    psi = torch.zeros(2, 9, 9).double()
+    psi[:, 2:7, 2:7] = 2.0  # a solid ring ..
+    psi[:, 3:6, 3:6] = 0.0  # .. around plate
+    psi[1, 4, 4] = -2.0  # which in one sample has a cold cell in it
+    cells = Inclusions(solid=1.0, held=-1.0)(psi)
+    assert (cells[0, 3:6, 3:6] == Cell.SOLID).all() and (cells[1, 3:6, 3:6] != Cell.SOLID).all()
+    assert (cells[1] == Cell.DIRICHLET).sum() == 1 and (cells[:, 0] == Cell.FLUID).all()
+    solver = EmbeddedPoisson(Grid.box((9, 9)))
+    u = solver(cells[:, None].double())
+    assert (u[0, 0, 2:7, 2:7] == 0).all() and u[1, 0, 3, 3] > 0
+    with pytest.raises(ValueError, match="held=1 must be below solid=1"):
+        Inclusions(solid=1, held=1)
