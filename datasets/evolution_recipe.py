@@ -12,7 +12,7 @@ from datasets.recipe import Recipe, Solution, plain
 from datasets.schema import Field, Metadata
 from solvers.composed_states import as_state
 from solvers.distributions import Distribution
-from solvers.evolution import Evolution
+from solvers.evolution import Evolution, Unstable
 from solvers.grid import Grid
 from solvers.initial_conditions import InitialCondition
 
@@ -77,7 +77,10 @@ class EvolutionRecipe(Recipe):
     def metadata(self, shape: Sequence[int]) -> Metadata:
         grid = self.grid.resized(shape)
         numbers, given = self._draw([torch.Generator().manual_seed(0)], grid)
-        stepper = self._stepper_on(grid, numbers | given)
+        try:
+            stepper = self._stepper_on(grid, numbers | given)
+        except Unstable as error:
+            raise ValueError(str(error)) from error
         components = sum(field.components for field in self.fields)
         if components != len(stepper.fields):
             raise ValueError(

@@ -106,7 +106,8 @@ def _settings(look: Survey, group: str) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(written)
     except yaml.YAMLError as error:
-        raise ValueError(f"{look.name}: the config of {group} is not YAML ({error}).") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{look.name}: the config of {group} is not YAML ({reason}).") from error
     return dict(_leaves(settings if isinstance(settings, Mapping) else {}, ""))
 
 

@@ -62,6 +62,7 @@ def plan(
         raise ValueError(f"samples per split: {counts} asks for none.")
     if not _is_count(seed):
         raise ValueError(f"seed={seed!r} must be a whole number >= 0.")
+    _require_numbers(recipe, "pde")
     maker = instantiate(recipe)
     if not isinstance(maker, Recipe):
         raise ValueError(f"{recipe['_target_']} is not a Recipe.")
@@ -77,6 +78,9 @@ def plan(
             "of points."
         )
     metadata = maker.metadata(shape)
+    for field in metadata.input_fields + metadata.target_fields:
+        if "/" in field.name or field.name in ("", "."):
+            raise ValueError(f"field {field.name!r}: a name in HDF5 has no / and is no dot.")
     header = Header(
         name=maker.name,
         recipe=recipe,
@@ -87,6 +91,15 @@ def plan(
         metadata=metadata.to_dict(),
     )
     return header, list(shard_tasks(header))
+
+
+def _require_numbers(node: Any, path: str) -> None:
+    """Refuse NaN and infinity: no manifest can hold them."""
+    if isinstance(node, float) and not math.isfinite(node):
+        raise ValueError(f"{path}={node} must be a finite number.")
+    if isinstance(node, Mapping | list):
+        for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+            _require_numbers(value, f"{path}.{key}")
 
 
 def _is_count(number: Any) -> bool:

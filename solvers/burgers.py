@@ -27,6 +27,8 @@ class Burgers(SemiLinear):
         substeps: int = 1,
         scheme: Scheme | None = None,
     ):
+        if not (torch.as_tensor(viscosity) >= 0).all():
+            raise ValueError(f"viscosity={viscosity} must not be negative.")
         self.viscosity, self.convection = viscosity, convection
         self.fields = ("u", "v", "w")[: grid.ndim]
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)

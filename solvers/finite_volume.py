@@ -37,6 +37,10 @@ class ConservationLaw(Evolution):
             raise ValueError("finite volumes need a grid of cells: points='cells' on every axis.")
         if any("dirichlet" in axis.boundary for axis in grid.axes):
             raise ValueError("finite volumes have periodic, open and neumann (wall) sides only.")
+        if min(grid.shape) < 2:
+            raise ValueError(
+                f"finite volumes need 2 cells or more on every axis, got {grid.shape}."
+            )
         if not dt > 0:
             raise ValueError(f"dt={dt} must be positive.")
         self.grid, self.dt, self.numerics = grid, dt, numerics or Numerics()

@@ -89,13 +89,14 @@ class RandomSines:
 
 
 class Blobs:
-    """`inside` within Gaussian blobs and `outside` elsewhere, for each of c fields, on a periodic
-    box in 1 to 3 dimensions:
+    """`inside` within Gaussian blobs and `outside` elsewhere, for each of c fields, on a box in 1
+    to 3 dimensions:
 
         u_k(x) = outside_k + (inside_k - outside_k) min(1, sum_i exp(-|x - x_i|^2 / (2 w_i^2)))
 
     The number of blobs is drawn from 1 .. `count`, their centres uniformly, their widths w
-    from `width` in units of the first length.
+    from `width` in units of the first length. A blob that passes a periodic side comes back in on
+    the other one; other sides cut it off.
     """
 
     def __init__(
@@ -119,13 +120,15 @@ class Blobs:
         shape = (-1, *[1] * grid.ndim)
         lengths = torch.tensor([a.length for a in grid.axes], dtype=torch.float64)
         lower = torch.tensor([a.lower for a in grid.axes], dtype=torch.float64)
+        periodic = torch.tensor([a.is_periodic for a in grid.axes])
+        period = torch.where(periodic, lengths, math.inf)
         for g in generators:
             number = int(torch.randint(1, self.count + 1, (1,), generator=g))
             draws = torch.rand(self.count, grid.ndim + 1, generator=g, dtype=torch.float64)
             share = torch.zeros(grid.shape, dtype=torch.float64)
             for row in draws[:number]:
                 distance = (x - (lower + lengths * row[:-1]).view(shape)).abs()
-                distance = torch.minimum(distance, lengths.view(shape) - distance)
+                distance = torch.minimum(distance, (period.view(shape) - distance).abs())
                 width = self.width[0] + (self.width[1] - self.width[0]) * float(row[-1])
                 square = distance.square().sum(dim=0)
                 share = share + torch.exp(-square / (2 * (width * float(lengths[0])) ** 2))
@@ -139,10 +142,11 @@ class Blobs:
 
 class CellNoise:
     """Independent standard normals in the cells of a grid with `size` cells per axis, `channels`
-    fields of them, averaged onto coarser grids whose cells are unions of these.
+    fields of them: averaged onto coarser grids whose cells are unions of these, constant in each
+    of these on finer grids that divide them.
 
-    Noise per cell depends on the mesh. Here it is drawn on one mesh, so that a coarser grid sees
-    the same state.
+    Noise per cell depends on the mesh. Here it is drawn on one mesh, so that other grids see the
+    same state.
     """
 
     def __init__(self, size: int, channels: int = 1):
@@ -151,15 +155,18 @@ class CellNoise:
         self.size, self.channels = size, channels
 
     def sample(self, generators: Sequence[torch.Generator], grid: Grid) -> Tensor:
-        if any(self.size % n for n in grid.shape):
+        if any(self.size % n and n % self.size for n in grid.shape):
             raise ValueError(
-                f"noise on {self.size} cells per axis has averages on grids that divide it, not "
-                f"on {grid.shape}; choose another resolution or size."
+                f"noise on {self.size} cells per axis has averages on grids that divide it, and "
+                f"values on its multiples, not on {grid.shape}; choose another resolution or size."
             )
         shape = (self.channels, *[self.size] * grid.ndim)
         u = torch.stack([torch.randn(*shape, generator=g, dtype=torch.float64) for g in generators])
         for dim, n in enumerate(grid.shape, start=2):
-            u = u.unflatten(dim, (n, self.size // n)).mean(dim=dim + 1)
+            if n < self.size:
+                u = u.unflatten(dim, (n, self.size // n)).mean(dim=dim + 1)
+            else:
+                u = u.repeat_interleave(n // self.size, dim=dim)
         return u
 
 

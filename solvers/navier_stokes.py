@@ -42,6 +42,8 @@ class NavierStokes(SemiLinear):
             raise ValueError(f"NavierStokes is two-dimensional, the grid has {grid.ndim} axes.")
         if mask not in ("both", "product"):
             raise ValueError(f"mask={mask!r} must be 'both' or 'product'.")
+        if not (torch.as_tensor(viscosity) >= 0).all():
+            raise ValueError(f"viscosity={viscosity} must not be negative.")
         self.viscosity, self.drag, self.mask = viscosity, drag, mask
         self._curl = None if forcing is None else forcing(grid).double()
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)

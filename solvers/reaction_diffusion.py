@@ -16,8 +16,10 @@ class ReactionDiffusion(SemiLinear):
 
     Each axis is periodic or has Neumann sides, u_n = 0, where products of cosines are cosines
     again. `degree` of the polynomial R decides what is cut before it is evaluated: 2/3 of the
-    modes are kept for a quadratic one and 1/2 for a cubic one, so that none is aliased. Each
-    diffusivity in length^2 / time is a number or [b].
+    modes are kept for a quadratic one and 1/2 for a cubic one, so that none is aliased. The modes
+    above do not react at all, which is right only where they are empty: for states that fill every
+    mode, such as noise, `dealias=False` keeps all of them. Each diffusivity in length^2 / time is a
+    number or [b].
     """
 
     degree: int
@@ -30,6 +32,7 @@ class ReactionDiffusion(SemiLinear):
         dt: float,
         substeps: int = 1,
         scheme: Scheme | None = None,
+        dealias: bool = True,
     ):
         values = [torch.as_tensor(d, dtype=torch.float64).cpu().reshape(-1) for d in diffusivities]
         if len(values) != len(self.fields) or any((value < 0).any() for value in values):
@@ -42,7 +45,7 @@ class ReactionDiffusion(SemiLinear):
                 f"{type(self).__name__} has periodic and neumann sides, got {grid.boundary}."
             )
         self.diffusivities = torch.stack(torch.broadcast_tensors(*values), dim=1)  # [b or 1, c]
-        self.fraction = 2 / (1 + self.degree)
+        self.fraction = 2 / (1 + self.degree) if dealias else 1.0
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
         self._series = self.basis if self._band is None else self._band
         self._kept = self._series.kept(self.fraction)

@@ -1,6 +1,7 @@
 """Every configuration file composes and builds what it describes, and every key is read."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,12 @@ def test_every_key_is_read():
     assert len(keys) > 8
     assert unread(keys, ROOT) == []
     assert unread(["seed", "nobody_reads_this"], ROOT) == ["nobody_reads_this"]
+
+
+def test_every_documented_window_composes():
+    text = (ROOT / "docs" / "data.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("python train.py data=")]
+    settings = [shlex.split(line, comments=True)[2:] for line in lines if "window" in line]
+    assert settings
+    for overrides in settings:
+        assert compose(overrides).data.window.history

@@ -1,11 +1,13 @@
 """Data sets of solutions over time: frames are those of the stepper, bad ones are refused."""
 
+import math
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 from datasets import EvolutionRecipe, ShardedSource, ShardedTrajectories, Windows
 from datasets.generate import generate
@@ -14,7 +16,7 @@ from datasets.shards import GenerationError
 from solvers import Burgers, ShallowWater, Stacked, TruncatedFourier, Uniform, rollout
 from solvers.composed_states import Affine
 from solvers.grid import Grid
-from tests.helpers import periodic
+from tests.helpers import ROOT, periodic
 
 PERIODIC = {"boundary": ["periodic", "periodic"]}
 
@@ -214,3 +216,23 @@ def test_a_wave_too_fast_for_its_substeps_is_stopped(tmp_path):
             solve(made, 64)
         except RuntimeError as error:
             raise ValueError(str(error)) from error
+
+
+@pytest.mark.parametrize(
+    "name, key, value, points, expected",
+    [
+        ("wave", "stepper.dt", 1.0, 16, "^LeapfrogWave: a step of dt=1 .* needs .* substeps"),
+        ("burgers", "stepper.viscosity", -1e-5, 16, "viscosity=-1e-05 must not be negative"),
+        ("navier_stokes_1e-3", "stepper.viscosity", -1.0, 16, "viscosity=-1.0 must not be neg"),
+        ("burgers", "stepper.viscosity", math.nan, 16, "^pde.stepper.viscosity=nan must be a fin"),
+        ("burgers", "grid.axes[0].size", math.inf, 16, r"^pde.grid.axes.0.size=inf must be a fin"),
+        ("burgers", "fields", [{"name": "../u"}], 16, "^field '../u': a name in HDF5 has no /"),
+        ("pdebench_shallow_water", "version", 2, 1, "2 cells or more on every axis"),
+    ],
+)
+def test_what_cannot_be_solved_is_refused_first(name, key, value, points, expected, tmp_path):
+    recipe = OmegaConf.load(ROOT / "conf" / "pde" / f"{name}.yaml")
+    OmegaConf.update(recipe, key, value)
+    with pytest.raises(ValueError, match=expected):
+        generate(recipe, tmp_path, COUNTS, resolution=points, progress=False)
+    assert not list(tmp_path.iterdir())

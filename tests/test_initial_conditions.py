@@ -83,7 +83,9 @@ def test_noise_on_coarser_grids_is_the_mean():
         coarse, fine.unflatten(3, (4, 4)).mean(4).unflatten(2, (8, 2)).mean(3)
     )
     assert fine.std() == pytest.approx(1, abs=0.01)
-    with pytest.raises(ValueError, match=r"grids that divide it, not on \(12, 12\)"):
+    finer = noise.sample(generators(200), Grid.box((32, 16)))
+    torch.testing.assert_close(finer, fine.repeat_interleave(2, dim=2), rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"its multiples, not on \(12, 12\)"):
         noise.sample(generators(1), Grid.box((12, 12)))
 
 
@@ -103,6 +105,18 @@ def test_blobs_stay_between_their_values():
     assert u[:, 1].min() >= 0 and u[:, 1].max() <= 0.25
     share = (u[:, 0] - 1) / -0.5
     torch.testing.assert_close(share, u[:, 1] / 0.25)
+
+
+def test_blobs_come_back_through_periodic_sides_only():
+    """Ten per cent of a width of 0.05 reach 0.11, so none reaches half of the box."""
+    axes = (
+        Axis("x", 64, boundary=("open", "open")),
+        Axis("y", 64, boundary=("periodic", "periodic")),
+    )
+    u = Blobs([1.0], [0.0], count=1, width=(0.05, 0.05)).sample(generators(100), Grid(axes))
+    ends = torch.stack([u[:, 0].select(dim, i).amax(dim=1) for dim in (1, 2) for i in (0, -1)])
+    both = (ends[0::2] > 0.1) & (ends[1::2] > 0.1)
+    assert not both[0].any() and both[1].sum() > 5
 
 
 def test_a_gas_has_its_mach_number():
