@@ -16,7 +16,7 @@ from statistics import median
 from benchmarks.result import Target, emit
 from sciml.runtime.run_folder import ROOT
 
-RECIPE = "pdebench_burgers"
+RECIPE = "burgers"
 
 
 def generate(num_samples: int, num_workers: int) -> float:
@@ -59,12 +59,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.generation", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer samples and repetitions")
     quick = parser.parse_args().quick
-    samples, repetitions = (256, 1) if quick else (1024, 3)
+    samples, repetitions = (1024, 1) if quick else (4096, 3)
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(repetitions):
         for num_workers, found in seconds.items():
             found.append(generate(samples, num_workers))
-    few, many = 64, 256 if quick else 512
+    few, many = 256, 1024 if quick else 4096
     memory = {count: peak_megabytes(count) for count in (few, many)}
     rows = [
         {
