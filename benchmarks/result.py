@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def emit(
         "device": about["machine"]["processor"],
         "cores": about["machine"]["cores"],
         "threads": threads or about["machine"]["threads"],
-        "versions": {k: about["versions"][k] for k in ("python", *versions)},
+        "versions": {k: about["versions"].get(k) or version(k) for k in ("python", *versions)},
         "rows": list(rows),
         "targets": {what: vars(t) for what, t in targets.items()},
     }
