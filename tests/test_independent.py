@@ -414,11 +414,11 @@ def test_differences_approach_ours_at_their_order(pde, name):
         else:  # both are cell centres: move the first point of the fine grid to that of the coarse
             axes = range(fine.grid.ndim)
             half = sum(
-                fine.fourier.derivative(a) * (equation.grid.spacing[a] - fine.grid.spacing[a]) / 2
+                fine.basis.derivative(a) * (equation.grid.spacing[a] - fine.grid.spacing[a]) / 2
                 for a in axes
             )
-            v = fine.fourier.transform(expected) * torch.exp(half)
-            moved = fine.fourier.resample(fine.fourier.inverse(v), equation.grid)
+            v = fine.basis.transform(expected) * torch.exp(half)
+            moved = fine.basis.resample(fine.basis.inverse(v), equation.grid)
         distances.append(float((found - moved).square().mean().sqrt()))
     assert math.log2(distances[-2] / distances[-1]) == pytest.approx(2, abs=0.3), distances
     assert distances[-1] < 2e-2
