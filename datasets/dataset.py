@@ -106,7 +106,7 @@ class Arrays:
         self._split = f"{', '.join(f'{name} {size}' for name, size in split.items())}; seed {seed}"
 
     def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source:
-        return _own_grid(self._parts[split], resolution)
+        return own_grid(self._parts[split], resolution)
 
     def facts(self) -> dict[str, Any]:
         return _facts("arrays", self._files, self._parts, self._split, test=("input", "target"))
@@ -145,7 +145,7 @@ class NeuralopPairs:
             _read_once(part)
 
     def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source:
-        return _own_grid(self._parts[split], resolution)
+        return own_grid(self._parts[split], resolution)
 
     def facts(self) -> dict[str, Any]:
         return _facts("neuraloperator pairs", self._files, self._parts, self._split, test=("test",))
@@ -166,7 +166,8 @@ def _read_once(source: Source, batch_size: int = 256) -> None:
         source.__getitems__(list(range(start, min(start + batch_size, len(source)))))
 
 
-def _own_grid(source: Source, resolution: int | Sequence[int] | None) -> Source:
+def own_grid(source: Source, resolution: int | Sequence[int] | None) -> Source:
+    """The source, if it has the grid that is asked for; ValueError otherwise."""
     shape = source.metadata.grid.shape
     wanted = (resolution,) * len(shape) if isinstance(resolution, int) else resolution
     if wanted is not None and tuple(wanted) != shape:

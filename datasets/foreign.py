@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets.dataset import own_grid
 from datasets.formats import WHOLE, by_group, files, pdearena_readers, pdebench_reader
 from datasets.neuralop_h5 import NeuralopHDF5Source
 from datasets.pdearena_zarr import zarr_splits
@@ -47,15 +48,7 @@ class ForeignData:
         self._parts = {split: _windows(parts[split], window) for split in SPLITS}
 
     def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source:
-        source = self._parts[split]
-        shape = source.metadata.grid.shape
-        wanted = (resolution,) * len(shape) if isinstance(resolution, int) else resolution
-        if wanted is not None and tuple(wanted) != shape:
-            raise ValueError(
-                f"resolution={resolution}: the files hold the grid {shape} alone; only data that "
-                "are generated come on other grids."
-            )
-        return source
+        return own_grid(self._parts[split], resolution)
 
     def facts(self) -> dict[str, Any]:
         known = {role: [fingerprint(path) for path in paths] for role, paths in self._roles.items()}

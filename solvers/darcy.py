@@ -11,7 +11,7 @@ from solvers.implicit import LinearSystem
 from solvers.krylov import Info, conjugate_gradients
 from solvers.multigrid import Multigrid
 from solvers.stencil import Stencil, transmissibilities
-from solvers.walls import Boundary, Value, expand, wall_values
+from solvers.walls import Boundary, Value, expand, require, wall_values
 
 
 class Darcy:
@@ -75,10 +75,10 @@ class Darcy:
         ValueError when a field is misshapen or not finite or a is not positive.
         """
         self._check_shape("a", a)
-        _require("a", a, (a > 0) & a.isfinite(), "positive and finite")
+        require("a", a, (a > 0) & a.isfinite(), "positive and finite")
         data = self._data(f, boundary, len(a), like=a.new_empty(0, dtype=torch.float64))
         for name, value in zip(("f", *["boundary"] * (len(data) - 1)), data, strict=True):
-            _require(name, value, value.isfinite(), "finite")
+            require(name, value, value.isfinite(), "finite")
 
         solutions, infos = [], []
         for chunk in zip(*(t.split(self.chunk) for t in (a[:, 0], *data)), strict=True):
@@ -156,12 +156,3 @@ _ADVICE = (
     "Raise max_iterations if the limit was hit; loosen the tolerance if it stagnated, as it does "
     "near rounding error on fine grids; look at the contrast of a, which slows convergence."
 )
-
-
-def _require(name: str, field: Tensor, holds: Tensor, what: str) -> None:
-    if not holds.all():
-        sample, *position = (~holds).nonzero()[0].tolist()
-        value = field[(sample, *position)].item()
-        raise ValueError(
-            f"{name} must be {what}; sample {sample} holds {value:g} at index {tuple(position)}."
-        )

@@ -12,7 +12,7 @@ from solvers.krylov import Info, conjugate_gradients
 from solvers.masked_domain import MaskedDomain
 from solvers.multigrid import Multigrid
 from solvers.stencil import Stencil
-from solvers.walls import Boundary, Value, expand, wall_values
+from solvers.walls import Boundary, Value, expand, require, wall_values
 
 
 class EmbeddedPoisson:
@@ -96,9 +96,9 @@ class EmbeddedPoisson:
         f, boundary = self._or_own(f, boundary)
         dtype = _widest([a, f, g, flux, boundary])
         a, f, values, *walls = _fields(domain, a, f, g, flux, boundary, torch.float64)
-        _require("a", a, (a > 0) & a.isfinite(), "positive and finite outside solid cells")
+        require("a", a, (a > 0) & a.isfinite(), "positive and finite outside solid cells")
         for name, field in (("f", f), ("g or flux", values), *(("boundary", w) for w in walls)):
-            _require(name, field, field.isfinite(), "finite")
+            require(name, field, field.isfinite(), "finite")
 
         faces, grounds = domain.conductances(a)
         ground = sum(grounds)
@@ -211,12 +211,3 @@ def _tensors(values: object) -> Iterator[Tensor]:
     elif isinstance(values, list | tuple):
         for value in values:
             yield from _tensors(value)
-
-
-def _require(name: str, field: Tensor, holds: Tensor, what: str) -> None:
-    if not holds.all():
-        sample, *position = (~holds).nonzero()[0].tolist()
-        value = field[(sample, *position)].item()
-        raise ValueError(
-            f"{name} must be {what}; sample {sample} holds {value:g} at index {tuple(position)}."
-        )

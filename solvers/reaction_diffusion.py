@@ -47,8 +47,7 @@ class ReactionDiffusion(SemiLinear):
         self.diffusivities = torch.stack(torch.broadcast_tensors(*values), dim=1)  # [b or 1, c]
         self.fraction = 2 / (1 + self.degree) if dealias else 1.0
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
-        self._series = self.basis if self._band is None else self._band
-        self._kept = self._series.kept(self.fraction)
+        self._kept = self.fourier.kept(self.fraction)
 
     @abstractmethod
     def reaction(self, u: Tensor) -> Tensor:
@@ -63,7 +62,7 @@ class ReactionDiffusion(SemiLinear):
 
     def nonlinear(self, v: Tensor) -> Tensor:
         kept = on(self._kept, v.real)
-        return self._series.transform(self.reaction(self._series.inverse(v * kept))) * kept
+        return self.fourier.transform(self.reaction(self.fourier.inverse(v * kept))) * kept
 
 
 class SingleField(ReactionDiffusion):

@@ -50,8 +50,8 @@ class SemiLinear(Spectral):
         return self.fraction < 1
 
     @property
-    def fourier(self) -> Fourier | Band:
-        """The transform and the derivatives for the nonlinear term on a periodic grid."""
+    def fourier(self) -> Basis | Band:
+        """The transform of the nonlinear term; on a periodic grid with derivatives."""
         return self._band or self.basis
 
     @abstractmethod

@@ -36,8 +36,7 @@ class SwiftHohenberg(SemiLinear):
         self.rate, self.wavenumber = rate, wavenumber
         self.quadratic, self.cubic = quadratic, cubic
         super().__init__(grid, dt=dt, substeps=substeps, scheme=scheme)
-        self._series = self.basis if self._band is None else self._band
-        self._kept = self._series.kept(self.fraction)
+        self._kept = self.fourier.kept(self.fraction)
 
     def make_basis(self, grid: Grid) -> Basis:
         return eigenfunctions(grid)
@@ -48,5 +47,5 @@ class SwiftHohenberg(SemiLinear):
 
     def nonlinear(self, v: Tensor) -> Tensor:
         kept = on(self._kept, v.real)
-        u = self._series.inverse(v * kept)
-        return self._series.transform((self.quadratic + self.cubic * u) * u.square()) * kept
+        u = self.fourier.inverse(v * kept)
+        return self.fourier.transform((self.quadratic + self.cubic * u) * u.square()) * kept

@@ -42,3 +42,13 @@ def expand(name: str, value: Value, shape: tuple[int, ...], like: Tensor) -> Ten
             f"{name} must be a number or broadcast to {shape}, got shape {tuple(value.shape)}."
         )
     return value.expand(shape)
+
+
+def require(name: str, field: Tensor, holds: Tensor, what: str) -> None:
+    """Raise ValueError naming the first value of a field [b, ...] for which `holds` is False."""
+    if not holds.all():
+        sample, *position = (~holds).nonzero()[0].tolist()
+        value = field[(sample, *position)].item()
+        raise ValueError(
+            f"{name} must be {what}; sample {sample} holds {value:g} at index {tuple(position)}."
+        )
