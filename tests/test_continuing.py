@@ -80,6 +80,16 @@ def test_a_run_does_not_go_on_with_other_data(complete, tmp_path):
         finish(tmp_path / "run2", *other, f"ckpt_path={tmp_path / 'anonymous.ckpt'}")
 
 
+def test_a_run_does_not_go_on_with_other_windows(tmp_path, no_report):
+    frames = np.random.default_rng(0).standard_normal((12, 5, 16, 16), dtype=np.float32)
+    np.save(tmp_path / "a.npy", frames)
+    data = ("data=trajectories", f"path={tmp_path / 'a.npy'}", "dt=0.1")
+    finish(tmp_path / "first", *data, *CONSTANT, "trainer.max_epochs=1")
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match="but data.window.stride was 1, is 2"):
+        finish(tmp_path / "run", *data, *CONSTANT, f"ckpt_path={last}", "data.window.stride=2")
+
+
 def test_data_that_moved_are_the_same_data(complete, arrays, tmp_path, no_report):
     a, u = (np.load(line.partition("=")[2]) for line in arrays[1:])
     moved = save_pairs(tmp_path / "moved", a, u)

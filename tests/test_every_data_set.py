@@ -15,6 +15,12 @@ GENERATED = sorted(
     if "_target_: datasets.Generated" in path.read_text()
 )
 RECIPES = sorted(path.stem for path in (ROOT / "conf" / "pde").glob("*.yaml"))
+# Coefficients of the equation: another value makes another equation.
+COEFFICIENTS = {
+    *("viscosity", "diffusivity", "rate", "convection", "velocity", "gravity", "gamma", "drag"),
+    *("feed", "kill", "dispersion", "hyperviscosity", "diffusion", "hyperdiffusion", "quadratic"),
+    *("cubic", "wavenumber", "offset", "bulk_viscosity"),
+}
 # The same recipe on a coarser grid and for a shorter time, where the usual ones take long.
 SMALL = {
     "data.pde.num_steps": 2,
@@ -60,3 +66,20 @@ def test_the_paper_size_is_the_same_recipe_at_another_size(name):
     assert sum(paper["counts"].values()) >= sum(small["counts"].values())
     for part in ("provenance", "fields", "grid"):
         assert paper[part] == small[part]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_provenance_says_what_the_recipe_does_when_its_coefficients_are_others(name):
+    pde = compose([f"data={name}"]).data.pde
+    part = "stepper" if "stepper" in pde else "solver"
+    names = COEFFICIENTS if part == "stepper" else {"source"}
+    for key in names.intersection(pde[part]):
+        if isinstance(pde[part][key], float):
+            other = compose([f"data={name}", f"data.pde.{part}.{key}=0.7654"]).data.pde
+            assert "0.7654" in other.provenance.equation, key
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_a_gas_has_one_ratio_of_specific_heats(axes):
+    name = f"pdebench_compressible_{axes}d"
+    assert compose([f"data={name}", "data.pde.stepper.gamma=1.4"]).data.pde.initial.gamma == 1.4

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from solvers.grid import Axis, Grid
 
 SECTIONS = ("model", "task", "optimizer", "trainer", "seed", "batch_size")
+READ_BY = ("window", "without")
 MAY_CHANGE = {  # where and how long a run computes; the schedule checks its length itself
     *("trainer.accelerator", "trainer.devices", "trainer.max_time"),
     *("trainer.max_epochs", "trainer.min_epochs", "trainer.max_steps", "trainer.min_steps"),
@@ -32,12 +33,14 @@ def origin(config: DictConfig, facts: Mapping[str, Any], grid: Grid) -> dict[str
     """Settings that decide what a training computes, flat: {"optimizer.lr": 0.004, ...}.
 
     `facts` and `grid` are those of the data set. Its hash and its split stand for the data, whose
-    path may change; of the grid counts what a model takes from it.
+    path may change, beside the frames and fields that it is read by; of the grid counts what a
+    model takes from it.
     """
     settings = {f"data.{key}": facts[key] for key in ("hash", "split", "train_files")}
     settings |= {f"data.{axis.name}": _sides(axis) for axis in grid.axes}
-    for section in SECTIONS:
-        value = config[section]
+    chosen = {section: config[section] for section in SECTIONS}
+    chosen |= {f"data.{part}": config.data[part] for part in READ_BY if part in config.data}
+    for section, value in chosen.items():
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         settings |= _flat(section, plain)
     return settings
