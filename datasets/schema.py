@@ -33,6 +33,22 @@ class Field:
     components: int = 1
 
 
+class Frames(NamedTuple):
+    """How a window of a solution over time lies in the channels of a sample.
+
+    Input channels: `history` frames of `channels` each, the oldest first, then fields that are
+    constant in time and parameters, among them the lead time in channel number `lead` if it
+    differs from sample to sample. Target channels: `horizon` frames. `dt` is the time from frame
+    to frame, None where it differs. A steady map is one frame in, of all channels, and one out.
+    """
+
+    history: int
+    horizon: int
+    channels: int
+    dt: float | None = None
+    lead: int | None = None
+
+
 @dataclass(frozen=True)
 class Metadata:
     """Everything a model, a loss and a report need to know about a data set.
@@ -41,7 +57,8 @@ class Metadata:
     time the target fields change in time and the input fields do not; `dt` is the time between
     frames and `num_frames` their number, both None for a steady map. `provenance` is free-form
     text by key (recipe, solver, solver version, seed, source file ...), shown in the report and
-    never interpreted.
+    never interpreted. `window` says of pairs that were cut from a solution over time which frames
+    they are.
     """
 
     name: str
@@ -52,6 +69,12 @@ class Metadata:
     dt: float | None = None
     num_frames: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    window: Frames | None = None
+
+    @property
+    def frames(self) -> Frames:
+        """Those of the window; a map without time is one frame in and one frame out."""
+        return self.window or Frames(1, 1, self.in_channels)
 
     @property
     def in_channels(self) -> int:
@@ -87,6 +110,8 @@ class Metadata:
                 values[key] = tuple(Field(**entry) for entry in values[key])
             values["grid"] = Grid(tuple(Axis(**axis) for axis in values["grid"]["axes"]))
             values["parameters"] = tuple(values["parameters"])
+            if values.get("window") is not None:
+                values["window"] = Frames(*values["window"])
             return cls(**values)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(

@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from datasets.schema import Batch, Field, Metadata
+from datasets.schema import Batch, Field, Frames, Metadata
 from datasets.trajectories import Trajectories
 
 LEAD = "lead_time"
@@ -133,15 +133,25 @@ class Windows:
         constants = state.input_fields
         if self.parameters:
             constants += tuple(Field(name) for name in names)
+        inputs = (*_shifted(state.target_fields, past), *constants)
+        dt = None if self.leads or state.dt is None else state.dt * self.strides[0]
+        last = sum(f.components for f in inputs) - 1
         return replace(
             state,
-            input_fields=(*_shifted(state.target_fields, past), *constants),
+            input_fields=inputs,
             target_fields=_shifted(
                 [f for f in state.target_fields if f.name not in self._given], future
             ),
             parameters=names,
-            dt=None if self.leads or state.dt is None else state.dt * self.strides[0],
+            dt=dt,
             num_frames=None,
+            window=Frames(
+                self.history,
+                self.horizon,
+                sum(f.components for f in state.target_fields),
+                dt,
+                last if self.leads and self.parameters else None,
+            ),
         )
 
 

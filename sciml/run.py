@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning import seed_everything
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from datasets.build import instantiate
 from datasets.datamodule import DataModule
@@ -20,6 +20,7 @@ from datasets.schema import SPLITS, DataSet, Source
 from sciml.evaluation.evaluate import evaluate
 from sciml.evaluation.report import write_report
 from sciml.evaluation.result import Evaluation
+from sciml.models import Surrogate, build_model, prepare_model
 from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.runtime.history import take_curves
 from sciml.runtime.origin import origin, require_fair_test, require_same_run
@@ -90,6 +91,8 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
     folder.write_json("run.json", about)
     clock["train"] = time.monotonic()
 
+    if config.fit:
+        _surrogate(config, task).save(folder.path / "model")
     figures |= _evaluate(config, task.to(where), sources, folder.path)
     clock["end"] = time.monotonic()
     figures |= {
@@ -154,14 +157,10 @@ def _log_to_file_only(*names: str) -> None:
 
 def _task(config: DictConfig, data: DataModule) -> Supervised:
     meta = data.metadata
-    model = instantiate(
-        config.model,
-        in_channels=meta.in_channels,
-        out_channels=meta.out_channels,
-        ndim=meta.ndim,
-        grid=meta.grid,
-    )
+    model = build_model(config.model, meta)
     input_normalizer, target_normalizer = data.normalizers()
+    if config.ckpt_path is None:
+        prepare_model(model, data.dataset.source("train"), input_normalizer, target_normalizer)
     return instantiate(
         config.task,
         model=model,
@@ -169,6 +168,16 @@ def _task(config: DictConfig, data: DataModule) -> Supervised:
         optimizer=instantiate(config.optimizer),
         input_normalizer=input_normalizer,
         target_normalizer=target_normalizer,
+    )
+
+
+def _surrogate(config: DictConfig, task: Supervised) -> Surrogate:
+    return Surrogate(
+        task.model,
+        task.input_normalizer,
+        task.target_normalizer,
+        task.metadata,
+        OmegaConf.to_container(config.model, resolve=True),
     )
 
 

@@ -132,8 +132,8 @@ def test_convolution_gradients():
     layer = SpectralConv(2, 2, (2, 2)).double()
     x = torch.randn(5, 6, 2, 2, dtype=torch.float64, requires_grad=True)
     basis = FourierBasis(periodic((5, 6)), (2, 2), (1.0, 1.0), like=x)
-    parameters = (x, layer.weight, layer.bias)
+    parameters = (x, layer.weight.entries, layer.bias)
     assert torch.autograd.gradcheck(
-        lambda x, w, b: torch.func.functional_call(layer, {"weight": w, "bias": b}, (x, basis)),
+        lambda x, w, b: torch.func.functional_call(layer, {"weight.entries": w, "bias": b}, (x, basis)),
         parameters,
     )

@@ -39,7 +39,7 @@ def copy_weights(ours: FNO, theirs: torch.nn.Module) -> None:
             order = torch.tensor([*range(m, 2 * m), *range(m - 1, -1, -1)])
             weight = weight.index_select(2 + axis, order)
         weight = weight.movedim((0, 1), (-2, -1)).contiguous()
-        block.convolution.weight.copy_(torch.view_as_real(weight))
+        block.convolution.weight.entries.copy_(torch.view_as_real(weight))
         block.skip.weight.copy_(blocks.fno_skips[i].conv.weight[..., 0])
         block.convolution.bias.copy_(blocks.convs[i].bias.flatten())
         block.gate.copy_(blocks.channel_mlp_skips[i].weight.flatten())

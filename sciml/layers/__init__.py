@@ -2,5 +2,6 @@
 
 from sciml.layers.fourier_basis import FourierBasis
 from sciml.layers.spectral_conv import SpectralConv
+from sciml.layers.spectral_weight import DenseWeight
 
-__all__ = ["FourierBasis", "SpectralConv"]
+__all__ = ["DenseWeight", "FourierBasis", "SpectralConv"]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from sciml.layers import FourierBasis, SpectralConv
+from sciml.models.card import Card
 from solvers.grid import Grid
 
 
@@ -29,6 +30,8 @@ class FNO(nn.Module):
     On grids coarser than 2 `modes` points the missing modes are left out. The grid must be
     uniform. Good start: width=32, modes=12, depth=4.
     """
+
+    card = Card("Li et al. 2021, arXiv:2010.08895")
 
     def __init__(
         self,

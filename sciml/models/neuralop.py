@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sciml.models.card import Card
 from solvers.grid import Grid
 
 PER_AXIS = ("n_modes", "max_n_modes")
@@ -35,6 +36,8 @@ class Neuralop(nn.Module):
     on odd grids its transform shifts frequencies wrongly, it has no float64, and it takes every
     grid as x_i = i/n.
     """
+
+    card = Card("Kossaifi et al. 2024, arXiv:2412.10354 (library)", boundaries="taken as periodic")
 
     def __init__(
         self,

@@ -1,0 +1,62 @@
+"""A model from its configuration and the metadata of the data that it is for."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from datasets.build import check_target, instantiate
+from datasets.normalize import Normalizer
+from datasets.schema import Metadata, Source
+
+BATCH = 64
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A model that takes something from the training data before it is trained, such as a basis."""
+
+    def prepare(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """`pairs` are batches of the training split, input [b, c_in, *space] and target [b, c_out,
+        *space], normalised, every sample once.
+        """
+
+
+def build_model(config: Mapping[str, Any], metadata: Metadata) -> nn.Module:
+    """The model of `config`, built as Model(in_channels, out_channels, ndim, *, grid, ...).
+
+    A constructor with an argument `frames` is also told which channels are frames of a window.
+    Raises ValueError for what does not fit the data.
+    """
+    target = check_target(config["_target_"])
+    given = {"grid": metadata.grid}
+    if "frames" in inspect.signature(target.__init__).parameters:
+        given["frames"] = metadata.frames
+    if metadata.ndim not in target.card.dimensions:
+        raise ValueError(
+            f"{target.__name__} is for {' or '.join(map(str, target.card.dimensions))} space "
+            f"dimensions, the data have {metadata.ndim}; `python -m sciml.models` lists the others."
+        )
+    return instantiate(
+        config,
+        in_channels=metadata.in_channels,
+        out_channels=metadata.out_channels,
+        ndim=metadata.ndim,
+        **given,
+    )
+
+
+def prepare_model(
+    model: nn.Module, source: Source, input_normalizer: Normalizer, target_normalizer: Normalizer
+) -> None:
+    """Show a `Prepared` model the samples of `source`, which must be the training split."""
+    if not isinstance(model, Prepared):
+        return
+
+    def pairs() -> Iterable[tuple[Tensor, Tensor]]:
+        for start in range(0, len(source), BATCH):
+            batch = source.__getitems__(range(start, min(start + BATCH, len(source))))
+            yield input_normalizer(batch.input), target_normalizer(batch.target)
+
+    model.prepare(pairs())
