@@ -20,7 +20,7 @@ from datasets.schema import SPLITS, DataSet, Source
 from sciml.evaluation.evaluate import evaluate
 from sciml.evaluation.report import write_report
 from sciml.evaluation.result import Evaluation
-from sciml.models import Surrogate, build_model, prepare_model
+from sciml.models import Surrogate, build_model, parameter_count, prepare_model
 from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.runtime.history import take_curves
 from sciml.runtime.origin import origin, require_fair_test, require_same_run
@@ -66,7 +66,7 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
             take_curves(Path(config.ckpt_path).absolute(), checkpoint["global_step"], folder.path)
     sources = _test_sources(config, dataset)
     clock["data"] = time.monotonic()
-    parameters = sum(p.numel() for p in task.model.parameters())
+    parameters = parameter_count(task.model)
     counts = ", ".join(f"{facts['splits'][split]} {split}" for split in SPLITS)
     print(f"data    {facts['description']}; {counts}; {facts['path']}")
     print(f"model   {config.name}, {parameters:,} parameters")

@@ -134,6 +134,8 @@ def test_convolution_gradients():
     basis = FourierBasis(periodic((5, 6)), (2, 2), (1.0, 1.0), like=x)
     parameters = (x, layer.weight.entries, layer.bias)
     assert torch.autograd.gradcheck(
-        lambda x, w, b: torch.func.functional_call(layer, {"weight.entries": w, "bias": b}, (x, basis)),
+        lambda x, w, b: torch.func.functional_call(
+            layer, {"weight.entries": w, "bias": b}, (x, basis)
+        ),
         parameters,
     )

@@ -47,6 +47,11 @@ def build_model(config: Mapping[str, Any], metadata: Metadata) -> nn.Module:
     )
 
 
+def parameter_count(model: nn.Module) -> int:
+    """Trained real numbers: a complex one is two."""
+    return sum(p.numel() * (1 + p.is_complex()) for p in model.parameters() if p.requires_grad)
+
+
 def prepare_model(
     model: nn.Module, source: Source, input_normalizer: Normalizer, target_normalizer: Normalizer
 ) -> None:

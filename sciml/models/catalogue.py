@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from datasets.build import check_target
 from datasets.schema import Field, Metadata
-from sciml.models.build import build_model
+from sciml.models.build import build_model, parameter_count
 from sciml.models.card import Card
 from solvers.grid import Grid
 
@@ -39,5 +39,4 @@ def entries(ndim: int = 2) -> Iterator[Entry]:
             shape = (POINTS[nearest],) * nearest
             field = (Field("u"),)
             model = build_model(config, Metadata("catalogue", field, field, Grid.box(shape)))
-            count = sum(p.numel() * (1 + p.is_complex()) for p in model.parameters())
-            yield Entry(path.stem, card, shape, count)
+            yield Entry(path.stem, card, shape, parameter_count(model))
