@@ -29,7 +29,7 @@ from benchmarks.result import Target, emit
 from datasets.neuralop_pt import NeuralopSource
 from datasets.normalize import fit
 from sciml.evaluation.metrics import relative_l2
-from sciml.models import Neuralop
+from sciml.models import Neuralop, parameter_count
 from sciml.run import run
 from sciml.runtime.run_folder import ROOT, RunFolder
 
@@ -144,7 +144,7 @@ def theirs(train: Path, test: Path, seed: int, epochs: int) -> dict[str, float]:
     return {
         ERROR: error,
         "seconds": seconds if reached is None else reached,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": parameter_count(model),
     }
 
 
