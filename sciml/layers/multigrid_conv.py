@@ -19,7 +19,8 @@ class MultigridConv(nn.Module):
     and returns u_0. A (u to f), S (f to u), Pi and R (stride 2) are convolutions over 3 points
     per axis, P a transposed one over 4; each step has its own A and S. `iterations` gives for each
     level the numbers of steps on the way down and up. `restrict_residual` sends the residual
-    to the coarser level, as multigrid does, instead of f itself.
+    to the coarser level, as multigrid does, instead of f itself. With `bias` the A and S of the
+    steps are affine; transfers never are.
 
     With A = the stencil of a PDE, S = omega / diagonal, Pi = 0, R = full weighting, P = linear
     interpolation and `restrict_residual` it is the V-cycle of that PDE.
@@ -48,10 +49,10 @@ class MultigridConv(nn.Module):
         self.first = BoundaryConv(f, u, grid, bias=bias)
         self.pre = nn.ModuleList(steps(iterations[i][0] - (i == 0)) for i in levels)
         self.restrictions = nn.ModuleList(
-            _Restriction(f, u, grid, bias, restrict_residual) for _ in levels[1:]
+            _Restriction(f, u, grid, restrict_residual) for _ in levels[1:]
         )
         self.prolongations = nn.ModuleList(
-            BoundaryConvTranspose(u, u, grid, bias=bias) for _ in levels[1:]
+            BoundaryConvTranspose(u, u, grid, bias=False) for _ in levels[1:]
         )
         self.post = nn.ModuleList(steps(iterations[i][1]) for i in levels[:-1])
 
@@ -88,11 +89,11 @@ class _Step(nn.Module):
 class _Restriction(nn.Module):
     """Pi u and R f, or Pi u and R (f - A u)"""
 
-    def __init__(self, f: int, u: int, grid: Grid, bias: bool, residual: bool):
+    def __init__(self, f: int, u: int, grid: Grid, residual: bool):
         super().__init__()
-        self.solution = BoundaryConv(u, u, grid, stride=2, bias=bias)
-        self.source = BoundaryConv(f, f, grid, stride=2, bias=bias)
-        self.operator = BoundaryConv(u, f, grid, bias=bias) if residual else None
+        self.solution = BoundaryConv(u, u, grid, stride=2, bias=False)
+        self.source = BoundaryConv(f, f, grid, stride=2, bias=False)
+        self.operator = BoundaryConv(u, f, grid, bias=False) if residual else None
 
     def forward(self, u: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
         if self.operator is not None:
