@@ -21,20 +21,20 @@ class MgNO(nn.Module):
     `width`. `iterations` are the smoothing steps (down, up) of each level, the finest first.
 
     Boundary conditions are those of the grid, axis by axis, as in `BoundaryConv`, at every level
-    and in every transfer. On periodic axes whose size 2^(levels - 1) divides the map is
-    equivariant under shifts by so many points, and by one point in no other case: strides are.
+    and in every transfer. On a periodic axis whose size is a multiple of 2^(levels - 1) the map is
+    equivariant under shifts by that many points, and not by fewer, as always with strides.
 
     The published form for Darcy flow is the default of the constructor: 572,661 parameters for one
-    field in two dimensions. It restricts f, not the residual (`restrict_residual`). Where
-    we differ from the published code: any size of grid, where that needs multiples of 32 and more;
-    prolongations wrap around or are mirrored, where that pads with zeros whatever the
-    boundary; a normaliser is no part of the network. Layer normalisation, wider coarse levels and
-    the kernels of other widths of its variants for other data are not here.
+    field in two dimensions. It restricts f, not the residual (`restrict_residual`). Where we
+    differ from the published code: grids of any size, where that needs multiples of 32;
+    prolongations wrap around or are mirrored, where that pads with zeros whatever the boundary; a
+    normaliser is no part of the network. Layer normalisation, wider coarse levels and kernels of
+    other widths, as in its variants for other data, are not here.
 
-    Input [b, in_channels, *space], output [b, out_channels, *space], on grids of any size; the
-    stencils know points and not lengths, so that a network trained on one grid means
-    something else on a finer one. Levels of a single point cost parameters and give a mean at
-    best: have 2^(levels - 1) <= points per axis.
+    Input [b, in_channels, *space], output [b, out_channels, *space], on grids of any size. The
+    stencils know points and not lengths, so that a network trained on one grid means something
+    else on a finer one. Levels of a single point cost parameters and give a mean at best: have
+    2^(levels - 1) <= points per axis.
     """
 
     card = Card("He, Liu & Xu 2024, arXiv:2310.19809")

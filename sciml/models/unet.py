@@ -30,14 +30,14 @@ class UNet(nn.Module):
     Boundary conditions by padding, axis by axis, in all convolutions (`BoundaryConv`). Level l has
     ceil(n / 2^l) points per axis, on any grid.
 
-    Multipliers (1, 2, 4, 16) at a width of 64 are the published form, 144,256,193 parameters for
-    one field in two dimensions. Where we differ from its code: padding is not always by zeros, the
-    size of a grid need not be divisible, and the last normalisation has one group, not eight.
+    Multipliers (1, 2, 4, 16), a width of 64 and two blocks are the published form, 144,256,193
+    parameters for one field in two dimensions. Where we differ from its code: padding is not
+    always by zeros, the size of a grid need not be divisible, and the last normalisation has one
+    group, not eight.
     There is no attention, and time or parameters enter as channels only.
 
     Input [b, in_channels, *space], output [b, out_channels, *space]. The stencils know points and
-    not lengths, so that a network trained on one grid means something else on a finer
-    one.
+    not lengths, so that a network trained on one grid means something else on a finer one.
     """
 
     card = Card("Gupta & Brandstetter 2022, arXiv:2209.15616")
@@ -64,7 +64,7 @@ class UNet(nn.Module):
         self.in_channels, self.ndim = in_channels, ndim
         channels = [width * m for m in multipliers]
         above = [width, *channels[:-1]]  # channels in which a level is entered and left
-        last, depth = channels[-1], len(channels)
+        last = channels[-1]
 
         def block(ins: int, outs: int) -> nn.Module:
             return ResidualBlock(ins, outs, grid)
@@ -83,7 +83,6 @@ class UNet(nn.Module):
         self.refine = nn.ModuleList(BoundaryConvTranspose(c, c, grid) for c in above[1:])
         self.norm = nn.GroupNorm(1, width)
         self.last = BoundaryConv(width, out_channels, grid)
-        self.depth = depth
 
     def forward(self, a: Tensor) -> Tensor:
         if a.ndim != 2 + self.ndim or a.shape[1] != self.in_channels:
@@ -101,7 +100,7 @@ class UNet(nn.Module):
                 v = block(v)
                 skips.append(v)
         v = self.middle(v)
-        for level in reversed(range(self.depth)):
+        for level in reversed(range(len(self.up))):
             for block in self.up[level]:
                 v = block(torch.cat((v, skips.pop()), dim=1))
             if level > 0:
