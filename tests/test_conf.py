@@ -58,7 +58,7 @@ def learns(model: torch.nn.Module, shape: tuple[int, ...], channels: tuple[int, 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_is_built_from_metadata(name):
     channels = (2, 2) if name == "neuralop_codano" else (2, 1)
-    learns(build_model(name, (24, 24), channels), (24, 24), channels)
+    learns(build_model(name, (32, 32), channels), (32, 32), channels)
 
 
 @pytest.mark.parametrize("shape", [(16,), (8, 8, 8)], ids=["1d", "3d"])

@@ -24,6 +24,9 @@ SHAPES = {1: (64,), 2: (32, 32), 3: (16, 16, 16)}
 # Overrides that make a model small, beside those of the grid.
 SMALL = {
     "fno": ["model.width=4", "model.modes=3", "model.depth=2"],
+    "mgno": ["model.width=4", "model.depth=2", "model.iterations=[[1,0],[1,1],[1,0],[2,0]]"],
+    "unet": ["model.width=4", "model.multipliers=[1,2]"],
+    "uno": ["model.channels=[4,6,8]", "model.modes=[3,2]"],
 }
 
 

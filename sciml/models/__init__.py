@@ -3,14 +3,20 @@
 from sciml.models.build import build_model, parameter_count, prepare_model
 from sciml.models.card import Card
 from sciml.models.fno import FNO
+from sciml.models.mgno import MgNO
 from sciml.models.neuralop import Neuralop
 from sciml.models.surrogate import Surrogate
+from sciml.models.unet import UNet
+from sciml.models.uno import UNO
 
 __all__ = [
-    "FNO",
     "Card",
+    "FNO",
+    "MgNO",
     "Neuralop",
     "Surrogate",
+    "UNO",
+    "UNet",
     "build_model",
     "parameter_count",
     "prepare_model",
