@@ -41,7 +41,7 @@ class Neighbours:
             if not axis.is_periodic:
                 present &= (moved >= 0) & (moved < axis.size)
             self.index = self.index * axis.size + moved.remainder(axis.size)
-        self.share = present / present.sum(dim=1, keepdim=True).clamp_min(1)
+        self.share = present.double() / present.sum(dim=1, keepdim=True).clamp_min(1)
 
     def to(self, like: Tensor) -> "Neighbours":
         """In the precision and on the device of `like`."""
