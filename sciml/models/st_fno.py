@@ -23,7 +23,7 @@ class STFNO(nn.Module):
     on space and time together. e are `width` encodings of place and time (`growth` is the paper's
     beta), N normalises each sample, K multiplies the lowest `modes` modes of space and the
     `modes_time` of time, M is a perceptron width -> 4 width -> width and W, P linear, all at each
-    point, s = GELU. The first K goes from the times of the input to `latent_steps`. Q reduces v to
+    point, s = GELU (later releases: ReLU). The first K goes from the times of the input to `latent_steps`. Q reduces v to
     the channels of the state, puts the last input frame before it, continues both by zero over as
     long a time again, and brings them by one `SpectralOutput` to the times of the target: those
     are only named there, so `trajectory` takes and gives any number of frames.
@@ -40,7 +40,11 @@ class STFNO(nn.Module):
     agree; target times end where the latent ones do; a history shorter than the latent steps is
     continued by its oldest frame instead of refused; several channels take turns in the encodings;
     and velocities are not projected on divergence-free fields, since normalised components have
-    another divergence. Use FNO for a steady map: there this one is that with a narrow head.
+    another divergence.
+
+    It is for windows of several frames. For a steady map, or one step over which a state changes
+    altogether, FNO is the better choice: what Q cannot hold, modes beyond `modes`, stays that of
+    the last input frame, in normalised units.
     """
 
     card = Card("Cao et al. 2025, arXiv:2405.17211", dimensions=(1, 2))
