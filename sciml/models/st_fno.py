@@ -23,10 +23,11 @@ class STFNO(nn.Module):
     on space and time together. e are `width` encodings of place and time (`growth` is the paper's
     beta), N normalises each sample, K multiplies the lowest `modes` modes of space and the
     `modes_time` of time, M is a perceptron width -> 4 width -> width and W, P linear, all at each
-    point, s = GELU (later releases: ReLU). The first K goes from the times of the input to `latent_steps`. Q reduces v to
-    the channels of the state, puts the last input frame before it, continues both by zero over as
-    long a time again, and brings them by one `SpectralOutput` to the times of the target: those
-    are only named there, so `trajectory` takes and gives any number of frames.
+    point, s = GELU (later releases: ReLU). The first K goes from the times of the input to
+    `latent_steps`. Q reduces v to the channels of the state, puts the last input frame before it,
+    continues both by zero over as long a time again, and brings them by one `SpectralOutput` to
+    the times of the target: those are only named there, so `trajectory` takes and gives any
+    number of frames.
 
     Input [b, in_channels, *space], output [b, out_channels, *space] in one or two dimensions, with
     the frames in the channels as `frames` says. Channels that are constant in time accompany every
