@@ -27,6 +27,8 @@ SMALL = {
     "mgno": ["model.width=4", "model.depth=2", "model.iterations=[[1,0],[1,1],[1,0],[2,0]]"],
     "unet": ["model.width=4", "model.multipliers=[1,2]"],
     "uno": ["model.channels=[4,6,8]", "model.modes=[3,2]"],
+    "message_passing": ["model.hidden=8", "model.depth=2"],
+    "st_fno": ["model.width=6", "model.modes=3", "model.depth=1", "model.latent_steps=4"],
 }
 
 
