@@ -5,5 +5,14 @@ from sciml.models.card import Card
 from sciml.models.fno import FNO
 from sciml.models.neuralop import Neuralop
 from sciml.models.surrogate import Surrogate
+from sciml.models.tfno import TFNO
 
-__all__ = ["FNO", "Card", "Neuralop", "Surrogate", "build_model", "prepare_model"]
+__all__ = [
+    "FNO",
+    "TFNO",
+    "Card",
+    "Neuralop",
+    "Surrogate",
+    "build_model",
+    "prepare_model",
+]
