@@ -4,6 +4,8 @@ from sciml.layers.cp_weight import CPWeight
 from sciml.layers.factorized_weight import FactorizedWeight
 from sciml.layers.fourier_basis import FourierBasis
 from sciml.layers.joint_weights import JointWeights
+from sciml.layers.patching import Patching
+from sciml.layers.shared_rows import map_shared
 from sciml.layers.spectral_conv import SpectralConv
 from sciml.layers.spectral_weight import DenseWeight
 from sciml.layers.tensor_train_weight import TensorTrainWeight
@@ -15,7 +17,9 @@ __all__ = [
     "FactorizedWeight",
     "FourierBasis",
     "JointWeights",
+    "Patching",
     "SpectralConv",
     "TensorTrainWeight",
     "TuckerWeight",
+    "map_shared",
 ]
