@@ -182,7 +182,7 @@ def test_the_cheaper_way_is_taken():
     assert CPWeight((4, 3), 8, 8, rank=[50]).is_reconstructed
     assert not CPWeight((4, 3), 8, 8, rank=[2]).is_reconstructed
     assert not TensorTrainWeight((4, 3), 8, 8, rank=[2, 2, 2]).is_reconstructed
-    assert TensorTrainWeight((4, 3), 8, 8, rank=[8, 12, 3]).is_reconstructed
+    assert TensorTrainWeight((8, 6), 8, 8, rank=[8, 12, 3]).is_reconstructed
 
 
 def test_layers_of_one_tensor():

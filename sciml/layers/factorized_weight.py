@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-BATCH = 16
+BATCH = 8
 
 
 class FactorizedWeight(nn.Module, ABC):
