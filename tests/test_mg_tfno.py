@@ -97,7 +97,7 @@ def test_all_layers_share_one_tensor():
 def test_parameter_count():
     """That of the TFNO on a patch: channels times levels + 1, and positions along walls."""
     model = MGTFNO(3, 1, 2, grid=Grid.box((64, 64)), levels=2, modes=8, padding=0.0625)
-    plain = TFNO(3 * 3 + 3 * 3, 1, 2, grid=periodic((24, 24)), modes=8, joint=True)
+    plain = TFNO(18, 1, 2, grid=periodic((24, 24)), width=24, modes=8, joint=True)
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in plain.parameters())
 
 

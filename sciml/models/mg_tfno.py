@@ -37,7 +37,7 @@ class MGTFNO(nn.Module):
     What the code of neuraloperator 2.0.0 lacks and this has: 1 and 3 dimensions, grids that
     2^levels does not divide, sides that are not periodic, positions in the domain rather than in
     the patch, and factors that all layers share (`joint`). Where both work, the patches are equal.
-    Good start: levels=1, padding=0.0625, width=32, modes=8.
+    Good start: levels=1, padding=0.0625, width=24, modes=8.
     """
 
     card = Card("Kossaifi et al. 2023, arXiv:2310.00120")
@@ -51,7 +51,7 @@ class MGTFNO(nn.Module):
         grid: Grid,
         levels: int = 1,
         padding: float = 0.0625,
-        width: int = 32,
+        width: int = 24,
         modes: int | Sequence[int] = 8,
         depth: int = 4,
         factorization: Literal["tucker", "cp", "tensor_train"] = "tucker",
