@@ -16,8 +16,8 @@ class Patching:
     of n points. `patch` gives every patch as one sample of levels + 1 groups of channels: group l
     has the same number of points, 2^l times as far apart, around the same centre, and so covers
     2^l times the length. These are values of the field at every 2^l-th point, not averages: what
-    is finer than that is aliased.
-    `stitch` puts what belongs to the patches together; stitch(crop(patch(x))) is x.
+    is finer than that is aliased. `stitch` puts what belongs to the patches together, so that
+    stitch(crop(.)) of the finest group is x.
 
     Any number of points: patch i of an axis begins at point floor(i n / 2^levels), all have
     ceil(n / 2^levels) points, and where that is one too many the next patch gives the value.
