@@ -29,6 +29,8 @@ SMALL = {
     "uno": ["model.channels=[4,6,8]", "model.modes=[3,2]"],
     "message_passing": ["model.hidden=8", "model.depth=2"],
     "st_fno": ["model.width=6", "model.modes=3", "model.depth=1", "model.latent_steps=4"],
+    "mg_tfno": ["model.width=6", "model.modes=3", "model.depth=2", "model.rank=0.3"],
+    "tfno": ["model.width=6", "model.modes=3", "model.depth=2", "model.rank=0.3"],
 }
 
 

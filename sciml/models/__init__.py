@@ -4,21 +4,25 @@ from sciml.models.build import build_model, parameter_count, prepare_model
 from sciml.models.card import Card
 from sciml.models.fno import FNO
 from sciml.models.message_passing import MessagePassing
+from sciml.models.mg_tfno import MGTFNO
 from sciml.models.mgno import MgNO
 from sciml.models.neuralop import Neuralop
 from sciml.models.st_fno import STFNO
 from sciml.models.surrogate import Surrogate
+from sciml.models.tfno import TFNO
 from sciml.models.unet import UNet
 from sciml.models.uno import UNO
 
 __all__ = [
     "Card",
     "FNO",
+    "MGTFNO",
     "MessagePassing",
     "MgNO",
     "Neuralop",
     "STFNO",
     "Surrogate",
+    "TFNO",
     "UNO",
     "UNet",
     "build_model",
