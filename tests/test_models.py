@@ -24,6 +24,12 @@ SHAPES = {1: (64,), 2: (32, 32), 3: (16, 16, 16)}
 # Overrides that make a model small, beside those of the grid.
 SMALL = {
     "fno": ["model.width=4", "model.modes=3", "model.depth=2"],
+    "deeponet": ["model.features=4", "model.branch.widths=[8]", "model.trunk.widths=[8]"],
+    "deeponet_cnn": ["model.features=4", "model.branch.channels=[2,4]", "model.trunk.widths=[8]"],
+    "deeponet_fourier": ["model.features=4", "model.branch.modes=3", "model.trunk.widths=[8]"],
+    "mionet": ["model.features=4", "model.branch.widths=[8]", "model.trunk.widths=[8]"],
+    "multionet": ["model.width=8", "model.depth=2"],
+    "pod_deeponet": ["model.modes=4", "model.branch.widths=[8]"],
 }
 
 
