@@ -29,7 +29,7 @@ class ConvolutionBranch(nn.Module):
         features: int,
         grid: Grid,
         *,
-        channels: Sequence[int] = (16, 32, 64),
+        channels: Sequence[int] = (16, 32),
         kernel: int = 5,
         stride: int = 2,
         widths: Sequence[int] = (128,),

@@ -14,11 +14,12 @@ from solvers.grid import Axis, Grid
 class FourierBranch(nn.Module):
     """b(a) = DenseStack(a_hat), a_hat[k] = mean of a phi_k over the domain.
 
-    Input [b, in_channels, *space], output [b, features]. The phi_k are products of one function
-    for each axis, orthonormal in that mean: of 1 and root 2 times (cos, sin)(2 pi k s), k = 1 ..
-    modes, along a periodic axis, of 1 and root 2 times cos(pi k s), k = 1 .. 2 modes, along
-    another, s being the coordinate scaled to [0, 1]. Cosines continue a function evenly, without a jump at the sides. These coefficients belong
-    to the function and not to a grid: there are no sensors. Those that a grid does not hold are 0.
+    Input [b, in_channels, *space], output [b, features]. The phi_k are products of one function for
+    each axis, orthonormal in that mean: of 1 and root 2 times (cos, sin)(2 pi k s), k = 1 .. modes,
+    along a periodic axis, of 1 and root 2 times cos(pi k s), k = 1 .. 2 modes, along another, s
+    being the coordinate scaled to [0, 1]. Cosines continue a function evenly, without a jump at the
+    sides. These coefficients belong to the function and not to a grid: there are no sensors. Those
+    that a grid does not hold are 0.
     """
 
     def __init__(

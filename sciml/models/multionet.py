@@ -51,13 +51,14 @@ class MultiONet(BranchTrunk):
         width: int = 128,
         depth: int = 4,
         harmonics: int = 2,
+        expansion: int = 0,
         branch: Callable[[int, int, Grid], nn.Module] = INPUT_LAYER,
     ):
         super().__init__(in_channels, ndim, grid)
         if width < 1 or depth < 1:
             raise ValueError(f"MultiONet: width={width} and depth={depth} must be at least 1.")
         self.branch = branch(in_channels, width, grid)
-        self.coordinates = Coordinates(grid, harmonics)
+        self.coordinates = Coordinates(grid, harmonics, expansion)
         self.entry = _linear(self.coordinates.size, width)
         self.branch_layers = nn.ModuleList(_linear(width, width) for _ in range(depth))
         self.trunk_layers = nn.ModuleList(_linear(width, width) for _ in range(depth))
