@@ -32,10 +32,11 @@ class DeepONet(BranchTrunk):
     `at(a, points)` is u at free points, with derivatives by x. All channels go into one branch net;
     `MIONet` gives each its own.
 
-    Published: Burgers branch widths 128 x 4 and features 128, trunk 128 x 2 behind 2 harmonics;
-    Darcy 29 x 29 `ConvolutionBranch` with channels 64, 128, kernel 5, stride 2, width 128, trunk
-    128 x 3, relu: 682,753 parameters. The coordinates are scaled to [-1, 1] here, there they are
-    not. No condition on the sides is enforced, but for periodic ones. Good start: features=128.
+    Published: Burgers 128 sensors, branch widths 128 x 3, trunk widths 128 x 2 behind 2 harmonics,
+    tanh: 99,713 parameters; Darcy 29 x 29 `ConvolutionBranch` with channels 64, 128, kernel 5,
+    stride 2, width 128, trunk widths 128 x 3, relu: 682,753 parameters. There the coordinates are
+    not scaled, here to [-1, 1], and targets are normalised at each point, here in each channel. No
+    condition on the sides is enforced, but for periodic ones. Good start: features=128.
     """
 
     card = Card("Lu et al. 2021, arXiv:1910.03193", boundaries="periodic by its functions")
