@@ -55,7 +55,8 @@ def test_the_basis_is_the_svd_in_the_inner_product_of_the_grid():
         phi = model.basis[o].flatten(1)
         gram = torch.einsum("kn,n,ln->kl", phi, w, phi)
         torch.testing.assert_close(gram, torch.eye(6, dtype=gram.dtype), rtol=0, atol=1e-12)
-        torch.testing.assert_close(model.deviations[o].square(), values.flip(0)[:6])
+        found = decompose(u[:, o].flatten(1), w, 6)
+        torch.testing.assert_close(found.deviations.square(), values.flip(0)[:6])
         cosines = ((phi * w.sqrt()) @ vectors.flip(1)[:, :6]).abs()
         torch.testing.assert_close(cosines, torch.eye(6, dtype=gram.dtype), rtol=0, atol=1e-9)
 
@@ -73,10 +74,9 @@ def test_the_error_of_projection_is_the_rest_of_the_spectrum():
 
 
 def test_the_output_is_mean_and_modes():
-    """Coefficients of unit size stand for the deviations of the data."""
     model, a, _ = prepared()
     b = model.branch(a, MIXED).view(-1, 2, 6)
-    expected = model.mean + torch.einsum("bok,ok,okxy->boxy", b, model.deviations, model.basis)
+    expected = model.mean + torch.einsum("bok,okxy->boxy", b, model.basis) / 6
     torch.testing.assert_close(model(a), expected)
     assert torch.linalg.matrix_rank(model(a)[:, 0].flatten(1)) <= 6 + 1
 
@@ -98,8 +98,7 @@ def test_points_and_grids_between():
 def test_fewer_samples_than_modes_leave_zero_modes():
     """Four samples span three directions around their mean; equal targets span none."""
     model, a, u = prepared(4, modes=6)
-    assert (model.deviations[:, :3] > 0).all() and (model.deviations[:, 3:] == 0).all()
-    assert (model.basis[:, 3:] == 0).all() and (model.basis[:, :3] != 0).any()
+    assert (model.basis[:, 3:] == 0).all() and (model.basis[:, :3].flatten(2).norm(dim=2) > 1).all()
     assert model(a).isfinite().all()
     same = decompose(u[:1, 0].flatten(1).expand(9, -1), mean_weights(MIXED).flatten(), 2)
     assert (same.deviations == 0).all() and (same.modes == 0).all()
@@ -115,7 +114,7 @@ def test_only_the_samples_that_are_shown_count():
     prepare_model(model, source, Normalizer(torch.zeros(1), torch.ones(1)), Normalizer(mean, std))
     target = ((source.target[:, 0] - 0.5) / 4).flatten(1)
     expected = decompose(target, mean_weights(meta.grid).flatten(), 3)
-    torch.testing.assert_close(model.deviations[0], expected.deviations)
+    torch.testing.assert_close(model.basis[0].flatten(1), expected.modes)
     torch.testing.assert_close(model.mean[0].flatten(), expected.mean)
 
 
@@ -137,9 +136,6 @@ def test_a_run_takes_its_basis_from_the_training_split(tmp_path):
     target = (target - target.mean()) / target.std(correction=0)
     expected = decompose(target, mean_weights(Grid.box((12, 12))).flatten(), 4)
     found = {name.split(".")[-1]: value for name, value in weights(tmp_path / "run").items()}
-    torch.testing.assert_close(
-        found["deviations"][0].double(), expected.deviations, rtol=1e-5, atol=0
-    )
     cosines = found["basis"][0].flatten(1).double() @ expected.modes.T / 144
     torch.testing.assert_close(cosines.abs(), torch.eye(4).double(), rtol=0, atol=1e-4)
 
@@ -150,7 +146,7 @@ def test_it_is_saved_with_the_weights():
     assert (other(a.float()) == 0).all()
     other.double().load_state_dict(model.state_dict())
     assert torch.equal(other(a), model(a))
-    assert {name for name, _ in model.named_buffers()} == {"mean", "basis", "deviations"}
+    assert {name for name, _ in model.named_buffers()} == {"mean", "basis"}
 
 
 def test_refusals():

@@ -17,12 +17,11 @@ from solvers.grid import Grid
 class PODDeepONet(BranchTrunk):
     """POD-DeepONet [Lu et al. 2022, CMAME, arXiv:2111.05512].
 
-        u_o(x) = mean_o(x) + sum_k b_ok(a) s_ok phi_ok(x),    k = 1 .. `modes`
+        u_o(x) = mean_o(x) + 1/K sum_k b_ok(a) phi_ok(x),    k = 1 .. K = `modes`
 
     mean_o and phi_ok are the mean and the modes of channel o of the training targets, orthonormal
-    in the mean over the domain, s_ok the deviation of their coefficients, so that what the branch
-    net is to give has deviation 1. In the published code the modes are not weighted by s_ok and the
-    sum is divided by `modes`. No trunk net is learnt.
+    in the mean over the domain. On a uniform grid that is the published scaling, root n times unit
+    vectors and the factor 1/K. No trunk net is learnt.
 
     `prepare` finds them from the training split, which it holds in memory once in double
     precision; they are then saved with the weights. Before it they are 0, and so is the output.
@@ -55,7 +54,6 @@ class PODDeepONet(BranchTrunk):
         self.branch = branch(in_channels, out_channels * modes, grid)
         self.register_buffer("mean", torch.zeros(out_channels, *grid.shape))
         self.register_buffer("basis", torch.zeros(out_channels, modes, *grid.shape))
-        self.register_buffer("deviations", torch.zeros(out_channels, modes))
 
     def prepare(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
         """The mean and the modes of the targets of `pairs`."""
@@ -73,13 +71,12 @@ class PODDeepONet(BranchTrunk):
             found = decompose(u, weights, self.basis.shape[1])
             self.mean[channel] = found.mean.view(self.grid.shape)
             self.basis[channel] = found.modes.view(-1, *self.grid.shape)
-            self.deviations[channel] = found.deviations
 
     def coefficients(self, a: Tensor, grid: Grid) -> Tensor:
-        b = self.branch(a, grid).unflatten(-1, self.deviations.shape)
-        return b * self.deviations
+        shape = self.basis.shape[:2]
+        return self.branch(a, grid).unflatten(-1, shape) / shape[1]
 
     def functions(self, points: Tensor) -> tuple[Tensor, Tensor]:
         mean = interpolate(self.mean, self.grid, points)
         basis = interpolate(self.basis.flatten(0, 1), self.grid, points)
-        return basis.unflatten(-1, self.deviations.shape), mean
+        return basis.unflatten(-1, self.basis.shape[:2]), mean
