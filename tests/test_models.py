@@ -31,6 +31,12 @@ SMALL = {
     "st_fno": ["model.width=6", "model.modes=3", "model.depth=1", "model.latent_steps=4"],
     "mg_tfno": ["model.width=6", "model.modes=3", "model.depth=2", "model.rank=0.3"],
     "tfno": ["model.width=6", "model.modes=3", "model.depth=2", "model.rank=0.3"],
+    "deeponet": ["model.features=4", "model.branch.widths=[8]", "model.trunk.widths=[8]"],
+    "deeponet_cnn": ["model.features=4", "model.branch.channels=[2,4]", "model.trunk.widths=[8]"],
+    "deeponet_fourier": ["model.features=4", "model.branch.modes=3", "model.trunk.widths=[8]"],
+    "mionet": ["model.features=4", "model.branch.widths=[8]", "model.trunk.widths=[8]"],
+    "multionet": ["model.width=8", "model.depth=2"],
+    "pod_deeponet": ["model.modes=4", "model.branch.widths=[8]"],
 }
 
 

@@ -2,11 +2,15 @@
 
 from sciml.models.build import build_model, parameter_count, prepare_model
 from sciml.models.card import Card
+from sciml.models.deeponet import DeepONet
 from sciml.models.fno import FNO
 from sciml.models.message_passing import MessagePassing
 from sciml.models.mg_tfno import MGTFNO
 from sciml.models.mgno import MgNO
+from sciml.models.mionet import MIONet
+from sciml.models.multionet import MultiONet
 from sciml.models.neuralop import Neuralop
+from sciml.models.pod_deeponet import PODDeepONet
 from sciml.models.st_fno import STFNO
 from sciml.models.surrogate import Surrogate
 from sciml.models.tfno import TFNO
@@ -15,11 +19,15 @@ from sciml.models.uno import UNO
 
 __all__ = [
     "Card",
+    "DeepONet",
     "FNO",
     "MGTFNO",
+    "MIONet",
     "MessagePassing",
     "MgNO",
+    "MultiONet",
     "Neuralop",
+    "PODDeepONet",
     "STFNO",
     "Surrogate",
     "TFNO",
