@@ -11,7 +11,7 @@ from sciml.layers.sided_conv import SidedConv
 from sciml.layers.spectral_conv import SpectralConv
 from sciml.layers.spectral_weight import DenseWeight
 from sciml.layers.swin_block import SwinBlock
-from sciml.layers.window_attention import WindowAttention
+from sciml.layers.window_attention import WindowAttention, largest_window
 from sciml.layers.windows import join_windows, split_windows
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "SpectralConv",
     "SwinBlock",
     "WindowAttention",
-    "WindowAttention",
     "join_windows",
+    "largest_window",
     "split_windows",
 ]

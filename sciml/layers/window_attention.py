@@ -18,10 +18,10 @@ class WindowAttention(nn.Module):
 
     q, k, v are linear in the field, k without a constant; tau is learnt, at first 10 and at most
     100; B is a `PositionBias`. The field [b, *space, channels] is cut into windows of `window`
-    points per axis after a shift by `shift` points. A window that the shift closes round the
-    domain is one on a periodic axis, and two that do not see each other on any other. An axis
-    with fewer points than a window is one window and not shifted; one with more must have a
-    multiple.
+    points per axis, or the `largest_window` that divides the axis, after a shift by the fraction
+    `shift` / `window` of one. A window that the shift closes round the domain is one on a periodic
+    axis, and two that do not see each other on any other. An axis that is a single window is not
+    shifted.
     """
 
     def __init__(
@@ -43,8 +43,11 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shape, dims = x.shape[1:-1], tuple(range(1, x.ndim - 1))
-        window = [min(n, self.window) for n in shape]
-        shift = [self.shift if n > self.window else 0 for n in shape]
+        window = [largest_window(n, self.window) for n in shape]
+        shift = [
+            self.shift * w // self.window if n > w else 0
+            for n, w in zip(shape, window, strict=True)
+        ]
         x = split_windows(x.roll([-s for s in shift], dims), window)  # [b, windows, points, c]
         queries, keys = (normalize(self._heads(f(x)), dim=-1) for f in (self.queries, self.keys))
         logits = self.log_scale.clamp_max(math.log(100)).exp() * queries @ keys.transpose(-2, -1)
@@ -71,3 +74,8 @@ class WindowAttention(nn.Module):
                 side += 2**i * beyond.view(-1, *[1] * (len(shape) - i))
         side = split_windows(side, window)[0, :, None, :, 0]
         return side[..., None] != side[..., None, :]
+
+
+def largest_window(points: int, window: int) -> int:
+    """The largest number up to `window` that divides `points`."""
+    return max(w for w in range(1, min(points, window) + 1) if points % w == 0)

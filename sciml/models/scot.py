@@ -14,6 +14,7 @@ from sciml.layers import (
     PatchUnmerging,
     SidedConv,
     SwinBlock,
+    largest_window,
 )
 from sciml.models.card import Card
 from solvers.grid import Grid
@@ -44,14 +45,14 @@ class ScOT(nn.Module):
 
     Written from the paper and its published settings. Where we differ from them:
     - Any grid. The published model resamples a field to the grid of its training by its Fourier
-      transform; `GridFit` enlarges it to the next that patches, levels and windows divide, by
-      zeros, or by interpolation if the axis is periodic. Patches and windows count points, so a
-      grid much finer than that of the training data is another problem.
+      transform; `GridFit` enlarges it, by zeros, or by interpolation if the axis is periodic, to
+      the next that patches and levels divide and that has windows of between half the size and
+      the whole. Patches and windows count points, so a grid much finer than that of the training
+      data is another problem.
     - Windows close round a periodic axis and convolutions go round it. There a shift by
       patch * 2^(L - 1) * window points is a symmetry. At other sides windows end and
       convolutions meet zeros.
-    - The position bias of a window that a small grid cuts short is that of the same distances in a
-      whole one.
+    - The position bias of a smaller window is that of the same distances in a whole one.
     """
 
     card = Card("Herde et al. 2024, arXiv:2405.19101")
@@ -129,11 +130,13 @@ class ScOT(nn.Module):
         return fit.restrict(self.mixing(self.recovery(x))).contiguous()
 
     def _divisible(self, n: int) -> int:
-        """The smallest size from n on at which every level is whole windows, or less than one."""
+        """The smallest size from n on at which every level has windows of at least half the
+        size, or is one window.
+        """
         unit = self.patch * 2 ** (self.levels - 1)
         for size in count(-(-n // unit) * unit, unit):
             tokens = [size // (self.patch * 2**i) for i in range(self.levels)]
-            if all(m <= self.window or m % self.window == 0 for m in tokens):
+            if all(2 * largest_window(m, self.window) >= min(m, self.window) for m in tokens):
                 return size
 
 
