@@ -25,7 +25,13 @@ SHAPES = {1: (64,), 2: (32, 32), 3: (16, 16, 16)}
 SMALL = {
     "fno": ["model.width=4", "model.modes=3", "model.depth=2"],
     "lsm": ["model.width=8", "model.patch=2", "model.levels=2", "model.basis=4"],
-    "scot": ["model.width=6", "model.depths=[2,2]", "model.window=4", "model.skips=1"],
+    "scot": [
+        "model.width=8",
+        "model.heads=2",
+        "model.depths=[2,2]",
+        "model.window=4",
+        "model.skips=1",
+    ],
 }
 
 

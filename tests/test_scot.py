@@ -191,3 +191,11 @@ def test_refusals():
         ScOT(1, 1, 1, grid=grid)
     with pytest.raises(ValueError, match=r"2 channels, 2 axes.*\(1, 2, 16\)"):
         small(grid)(random(1, 2, 16))
+
+
+def test_exports_with_any_batch_size():
+    grid = Grid.box((20, 16))
+    model, a = small(grid).eval(), random(3, 2, 20, 16)
+    program = torch.export.export(model, (a,), dynamic_shapes=({0: torch.export.Dim("b")},))
+    b = random(5, 2, 20, 16)
+    torch.testing.assert_close(program.module()(b), model(b), rtol=1e-12, atol=1e-12)

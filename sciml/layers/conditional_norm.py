@@ -16,11 +16,14 @@ class ConditionalLayerNorm(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.scale, self.shift = nn.Linear(1, channels), nn.Linear(1, channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
         for affine, start in ((self.scale, 1.0), (self.shift, 0.0)):
             nn.init.normal_(affine.weight, std=0.02)
             nn.init.constant_(affine.bias, start)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        sizes = (len(x), *[1] * (x.ndim - 2), x.shape[-1])
+        sizes = (x.shape[0], *[1] * (x.ndim - 2), x.shape[-1])
         x = layer_norm(x, x.shape[-1:])
         return torch.addcmul(self.shift(t).view(sizes), x, self.scale(t).view(sizes))

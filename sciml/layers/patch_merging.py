@@ -21,7 +21,7 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         half = [n // 2 for n in x.shape[1:-1]]
         x = self.reduction(split_windows(x, self.box).flatten(2))
-        return self.norm(x.view(len(x), *half, -1), t)
+        return self.norm(x.view(x.shape[0], *half, -1), t)
 
 
 class PatchUnmerging(nn.Module):

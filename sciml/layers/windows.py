@@ -13,15 +13,15 @@ def split_windows(x: Tensor, window: Sequence[int]) -> Tensor:
     """
     shape, n = x.shape[1:-1], len(window)
     parts = [part for size, w in zip(shape, window, strict=True) for part in (size // w, w)]
-    x = x.reshape(len(x), *parts, x.shape[-1])
+    x = x.reshape(x.shape[0], *parts, x.shape[-1])
     x = x.permute(0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2), 2 * n + 1)
-    return x.reshape(len(x), -1, math.prod(window), x.shape[-1])
+    return x.reshape(x.shape[0], -1, math.prod(window), x.shape[-1])
 
 
 def join_windows(x: Tensor, window: Sequence[int], shape: Sequence[int]) -> Tensor:
     """[b, windows, points, c] -> [b, *shape, c], the inverse of `split_windows`."""
     n = len(window)
     counts = [size // w for size, w in zip(shape, window, strict=True)]
-    x = x.reshape(len(x), *counts, *window, x.shape[-1])
+    x = x.reshape(x.shape[0], *counts, *window, x.shape[-1])
     order = [axis for i in range(n) for axis in (1 + i, 1 + n + i)]
-    return x.permute(0, *order, 2 * n + 1).reshape(len(x), *shape, x.shape[-1])
+    return x.permute(0, *order, 2 * n + 1).reshape(x.shape[0], *shape, x.shape[-1])

@@ -152,5 +152,5 @@ def _coordinates(grid: Grid, like: Tensor) -> list[Tensor]:
         if not axis.is_periodic:
             s = ((axis.coordinates() - axis.lower) / axis.length).to(like.device, like.dtype)
             s = s.view(-1, *[1] * (grid.ndim - i - 1))
-            channels.append(s.expand(len(like), 1, *grid.shape))
+            channels.append(s.expand(like.shape[0], 1, *grid.shape))
     return channels

@@ -107,6 +107,7 @@ class ScOT(nn.Module):
         )
         self.recovery = TRANSPOSED[ndim - 1](width, out_channels, patch, stride=patch)
         self.mixing = SidedConv(out_channels, out_channels, 5, periodic, bias=False)
+        self.apply(_initialise)
 
     def forward(self, a: Tensor) -> Tensor:
         if a.ndim != 2 + self.grid.ndim or a.shape[1] != self.in_channels:
@@ -114,7 +115,7 @@ class ScOT(nn.Module):
                 f"ScOT: expected [batch, {self.in_channels} channels, {self.grid.ndim} axes of "
                 f"points], got shape {tuple(a.shape)}."
             )
-        t = a.new_ones(len(a), 1) if self.lead is None else a[:, self.lead].flatten(1)[:, :1]
+        t = a.new_ones(a.shape[0], 1) if self.lead is None else a[:, self.lead].flatten(1)[:, :1]
         fit = GridFit(self.grid.resized(a.shape[2:]), [self._divisible(n) for n in a.shape[2:]])
         x = self.embedding(fit.extend(a[:, self.fields]))
         x = self.norm(x.movedim(1, -1), t)
@@ -147,3 +148,13 @@ class Conditioned(nn.ModuleList):
         for block in self:
             x = block(x, t)
         return x
+
+
+def _initialise(module: nn.Module) -> None:
+    """Weights normal of deviation 0.02 and no constants, as published; norms by their own rule."""
+    if isinstance(module, (nn.Linear, *CONV, *TRANSPOSED)):
+        nn.init.normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, ConditionalLayerNorm):  # after its children
+        module.reset_parameters()
