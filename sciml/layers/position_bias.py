@@ -26,6 +26,10 @@ class PositionBias(nn.Module):
             nn.Linear(ndim, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, heads, bias=False)
         )
 
+    def reset_parameters(self) -> None:
+        for i in (0, 2):
+            self.mlp[i].reset_parameters()
+
     def forward(self, window: Sequence[int], round_: Sequence[bool]) -> Tensor:
         """[heads, points, points] for a window; along an axis that `round_` marks it is the whole
         of a period, and the distance is the shorter way.

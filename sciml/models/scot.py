@@ -12,6 +12,7 @@ from sciml.layers import (
     GridFit,
     PatchMerging,
     PatchUnmerging,
+    PositionBias,
     SidedConv,
     SwinBlock,
     largest_window,
@@ -151,10 +152,12 @@ class Conditioned(nn.ModuleList):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Weights normal of deviation 0.02 and no constants, as published; norms by their own rule."""
+    """Weights normal of deviation 0.02 and no constants, as published; norms, and the bias of
+    attention, which without constants sits on the kink of its ReLU, by their own rule.
+    """
     if isinstance(module, (nn.Linear, *CONV, *TRANSPOSED)):
         nn.init.normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    elif isinstance(module, ConditionalLayerNorm):  # after its children
+    elif isinstance(module, (ConditionalLayerNorm, PositionBias)):  # after their children
         module.reset_parameters()
