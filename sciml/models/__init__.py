@@ -4,6 +4,7 @@ from sciml.models.build import build_model, parameter_count, prepare_model
 from sciml.models.card import Card
 from sciml.models.deeponet import DeepONet
 from sciml.models.fno import FNO
+from sciml.models.lsm import LSM
 from sciml.models.message_passing import MessagePassing
 from sciml.models.mg_tfno import MGTFNO
 from sciml.models.mgno import MgNO
@@ -11,6 +12,7 @@ from sciml.models.mionet import MIONet
 from sciml.models.multionet import MultiONet
 from sciml.models.neuralop import Neuralop
 from sciml.models.pod_deeponet import PODDeepONet
+from sciml.models.scot import ScOT
 from sciml.models.st_fno import STFNO
 from sciml.models.surrogate import Surrogate
 from sciml.models.tfno import TFNO
@@ -21,6 +23,7 @@ __all__ = [
     "Card",
     "DeepONet",
     "FNO",
+    "LSM",
     "MGTFNO",
     "MIONet",
     "MessagePassing",
@@ -29,6 +32,7 @@ __all__ = [
     "Neuralop",
     "PODDeepONet",
     "STFNO",
+    "ScOT",
     "Surrogate",
     "TFNO",
     "UNO",
