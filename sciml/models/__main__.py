@@ -18,7 +18,8 @@ def main() -> None:
     ndim = parser.parse_args().ndim
     table = Table()
     for title in ("model", "parameters", "dims", "any grid size", "sides", "paper"):
-        table.add_column(title, no_wrap=title in ("model", "parameters", "dims"))
+        wrap = title not in ("model", "parameters", "dims")
+        table.add_column(title, no_wrap=not wrap, overflow="fold")
     for name, card, shape, parameters in entries(ndim):
         table.add_row(
             name,
