@@ -1,7 +1,23 @@
 """How a model is trained: Lightning modules and learning-rate schedules."""
 
+from sciml.tasks.physics import Physics
+from sciml.tasks.rollout import Rollout
 from sciml.tasks.schedule import Constant, Cosine, OneCycle
 from sciml.tasks.supervised import Supervised
 from sciml.tasks.symmetry import SquareSymmetry
+from sciml.tasks.task import Task
+from sciml.tasks.unroll import Pushforward, TeacherForcing, ThroughTime
 
-__all__ = ["Constant", "Cosine", "OneCycle", "SquareSymmetry", "Supervised"]
+__all__ = [
+    "Constant",
+    "Cosine",
+    "OneCycle",
+    "Physics",
+    "Pushforward",
+    "Rollout",
+    "SquareSymmetry",
+    "Supervised",
+    "Task",
+    "TeacherForcing",
+    "ThroughTime",
+]
