@@ -52,12 +52,8 @@ class Windows:
         if every < 1 or first < 0:
             raise ValueError(f"every={every} must be at least 1 and first={first} at least 0.")
         self.trajectories, self.history, self.horizon = trajectories, history, horizon
-        self.strides, self.every, self.first, self.parameters = (
-            (low, high),
-            every,
-            first,
-            parameters,
-        )
+        self.strides, self.every, self.parameters = (low, high), every, parameters
+        self.first, self.last = first, last
         state = trajectories.metadata.target_fields
         unknown = sorted(set(given) - {field.name for field in state})
         if unknown or len(set(given)) == len(state):

@@ -20,9 +20,13 @@ from datasets.datamodule import DataModule
 from datasets.normalize import fit as normalizers
 from datasets.recipe import Governed
 from datasets.schema import SPLITS, DataSet, Source
+from datasets.windows import Windows
 from sciml.evaluation.evaluate import evaluate
 from sciml.evaluation.report import write_report
 from sciml.evaluation.result import Evaluation
+from sciml.evaluation.rollout import evaluate_rollout
+from sciml.evaluation.rollout_errors import save_rollouts, summary
+from sciml.evaluation.run_folder import ROLLOUTS
 from sciml.models import Surrogate, build_model, prepare_model
 from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.runtime.history import take_curves
@@ -224,14 +228,22 @@ def _evaluate(
 ) -> dict[str, float]:
     task.eval()
     figures: dict[str, float] = {}
-    results = {}
+    results, rollouts = {}, {}
     for prefix, source in sources.items():
         shape = _shape(source)
-        found, results[shape] = evaluate(
-            task, source, prefix=prefix, batch_size=config.batch_size, like=next(task.parameters())
-        )
+        common = {"prefix": prefix, "batch_size": config.batch_size}
+        common["like"] = next(task.parameters())
+        found, results[shape] = evaluate(task, source, trained=task.metadata.grid, **common)
         figures |= found
         error = found[f"{prefix}/relative_l2"]
         print(f"test    relative L2 error {100 * error:.2f} % on {shape} ({len(source)} samples)")
+        if isinstance(source, Windows):
+            unrolled = evaluate_rollout(task.step, source, task.bundle, **common)
+            if unrolled is not None:
+                rollouts[shape] = unrolled
+                figures |= unrolled.figures()
+                print(f"        {summary(unrolled)}")
     Evaluation.from_metadata(task.metadata, results).save(folder / "evaluation.npz")
+    if rollouts:
+        save_rollouts(folder / ROLLOUTS, rollouts)
     return figures

@@ -117,7 +117,7 @@ def test_every_task_is_built_for_solutions_over_time(name, tmp_path):
 
     overrides = ["data=burgers", f"data_dir={tmp_path}", "data.resolution=16", f"task={name}"]
     overrides += ["data.counts={train: 2, valid: 1, test: 1}", "data.num_workers=0"]
-    overrides += ["data.pde.stepper.dt=0.01", "data.pde.tail=null", "data.pde.num_steps=4"]
+    overrides += ["data.pde.stepper.dt=0.01", "+data.pde.tail=null", "data.pde.num_steps=4"]
     config = compose([*TINY, *overrides, "data.window.horizon=2"])
     task = _task(config, DataModule(instantiate(config.data), batch_size=4))
     assert task(torch.randn(3, 1, 16)).shape == (3, 2, 16)
