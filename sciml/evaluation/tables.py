@@ -35,8 +35,8 @@ MEASURES = {
     "nmse_high": ("NMSE high k", "The same in the highest band."),
     "relative_l2_resolved": (
         "Resolved",
-        "Relative L2 error in the modes that the grid of training holds: with the next, the squares "
-        "add up to that of the relative L2 error.",
+        "Relative L2 error in the modes that the grid of training holds; its square and that of "
+        "the next add up to that of the relative L2 error of a sample.",
     ),
     "relative_l2_beyond": ("Beyond", "The same in the modes that only the finer grid holds."),
     "truth_beyond": (
