@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from datasets.build import check_target, instantiate
 from datasets.datamodule import DataModule
+from datasets.kinds import check_kinds
 from datasets.normalize import fit as normalizers
 from datasets.recipe import Governed
 from datasets.schema import SPLITS, DataSet, Source
@@ -34,7 +35,7 @@ from sciml.runtime.origin import origin, require_fair_test, require_same_run
 from sciml.runtime.peak_memory import PeakMemory
 from sciml.runtime.run_folder import RunFolder, environment
 from sciml.runtime.training import device, fit
-from sciml.tasks import Task
+from sciml.tasks.task import Task
 from sciml.tasks.weights import load_weights, require_fit
 
 LEAST = {"seed": 0, "batch_size": 1, "num_workers": 0, "threads": 1, "checkpoint_every": 1}
@@ -163,7 +164,7 @@ def _log_to_file_only(*names: str) -> None:
 
 
 def _task(config: DictConfig, data: DataModule) -> Task:
-    kind, dataset = check_target(config.task["_target_"]), data.dataset
+    kind, dataset = _kind(config), data.dataset
     pairs = kind.pairs(dataset.source("train"), config.task)
     model = build_model(config.model, pairs.metadata)
     input_normalizer, target_normalizer = normalizers(pairs)
@@ -181,6 +182,18 @@ def _task(config: DictConfig, data: DataModule) -> Task:
         target_normalizer=target_normalizer,
         **known,
     )
+
+
+def _kind(config: DictConfig) -> type[Task]:
+    """The class of the task, whose settings are of the annotated kinds."""
+    target = config.task["_target_"]
+    kind = check_target(target)
+    if not issubclass(kind, Task):
+        raise ValueError(
+            f"task._target_: {target} is no task; there are Supervised, Rollout and Physics."
+        )
+    check_kinds(target, kind, OmegaConf.to_container(config.task, resolve=True))
+    return kind
 
 
 def _surrogate(config: DictConfig, task: Task, data: DataModule) -> Surrogate:

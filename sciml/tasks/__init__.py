@@ -5,7 +5,6 @@ from sciml.tasks.rollout import Rollout
 from sciml.tasks.schedule import Constant, Cosine, OneCycle
 from sciml.tasks.supervised import Supervised
 from sciml.tasks.symmetry import SquareSymmetry
-from sciml.tasks.task import Task
 from sciml.tasks.unroll import Pushforward, TeacherForcing, ThroughTime
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "Rollout",
     "SquareSymmetry",
     "Supervised",
-    "Task",
     "TeacherForcing",
     "ThroughTime",
 ]

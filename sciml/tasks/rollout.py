@@ -41,7 +41,7 @@ class Rollout(Task):
         model: nn.Module,
         metadata: Metadata,
         *,
-        bundle: int,
+        bundle: int = 1,
         unroll: TeacherForcing | ThroughTime | Pushforward,
         noise: float = 0.0,
         increments: bool = False,
@@ -67,7 +67,9 @@ class Rollout(Task):
 
     @classmethod
     def pairs(cls, source: Source, settings: Mapping[str, Any]) -> Source:
-        return Steps(source, settings["bundle"], increments=settings["increments"])
+        return Steps(
+            source, settings.get("bundle", 1), increments=settings.get("increments", False)
+        )
 
     def step(self, a: Tensor) -> Tensor:
         u = self.in_units(a)
