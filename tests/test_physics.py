@@ -7,7 +7,7 @@ from datasets import DataModule
 from datasets.build import instantiate
 from sciml.norms import dual_norm, root_mean_square
 from sciml.run import _task
-from sciml.tasks import Physics
+from sciml.tasks import Physics, tuned
 from solvers import Darcy
 from solvers.grid import Grid
 from tests.helpers import compose, periodic
@@ -161,6 +161,39 @@ def test_what_has_no_residual_is_refused(folder, overrides, reason):
     with pytest.raises(ValueError, match=reason):
         task, data = learner(folder, *overrides)
         task.training_loss(data.dataset.source("train").__getitems__([0]))
+
+
+class Correction(torch.nn.Module):
+    """An operator that is 30 % wrong, whose weights are a field that it adds."""
+
+    def __init__(self, truth: torch.Tensor):
+        super().__init__()
+        self.first, self.field = 1.3 * truth, torch.nn.Parameter(torch.zeros_like(truth[:1]))
+
+    def forward(self, a):
+        return self.first + self.field
+
+
+def test_a_single_instance_is_tuned_to_its_equation(folder):
+    """The residual and the true error fall, without a look at the truth; weights stay."""
+    task, data = learner(folder, *SETS["darcy"])
+    batch = data.dataset.source("train").__getitems__([0])
+    task.model = Correction(task.target_normalizer(batch.target))
+    start = task(batch.input).detach()
+    blind = batch._replace(target=torch.full_like(batch.target, torch.nan))
+    u = tuned(task, blind, steps=100, lr=1e-2)
+    assert task.missed(batch, u) < 0.3 * task.missed(batch, start)
+    assert (u - batch.target).norm() < 0.3 * (start - batch.target).norm()
+    assert (task.model.field == 0).all()
+    torch.testing.assert_close(tuned(task, batch, steps=1, lr=1e-9), start)
+    held = tuned(task, blind, steps=100, lr=1e-2, anchor=100.0)
+    assert (held - start).norm() < 0.5 * (u - start).norm()
+
+
+def test_a_tuning_without_steps_is_refused(folder):
+    task, data = learner(folder, *SETS["darcy"])
+    with pytest.raises(ValueError, match="steps=0 must be at least 1"):
+        tuned(task, data.dataset.source("train").__getitems__([0]), steps=0)
 
 
 @pytest.mark.slow

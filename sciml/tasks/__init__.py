@@ -5,6 +5,7 @@ from sciml.tasks.rollout import Rollout
 from sciml.tasks.schedule import Constant, Cosine, OneCycle
 from sciml.tasks.supervised import Supervised
 from sciml.tasks.symmetry import SquareSymmetry
+from sciml.tasks.tuning import tuned
 from sciml.tasks.unroll import Pushforward, TeacherForcing, ThroughTime
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "Supervised",
     "TeacherForcing",
     "ThroughTime",
+    "tuned",
 ]

@@ -95,7 +95,7 @@ class Physics(Task):
     def missed(self, batch: Batch, u: Tensor) -> Tensor:
         """The norm of R for predictions u, of each sample (and frame) and component."""
         r = self.residual(batch.input, u, batch.parameters)
-        return NORMS[self._norm](r, self._grid(batch))
+        return NORMS[self._norm](r, self.metadata.grid.resized(u.shape[2:]))
 
     def _require_solutions(self, batch: Batch) -> None:
         """ValueError if the truth does not satisfy the equation; once, on the first batch."""
