@@ -181,6 +181,14 @@ def test_every_key_is_read():
     assert unread(["seed", "nobody_reads_this"], ROOT) == ["nobody_reads_this"]
 
 
+def test_every_documented_task_composes():
+    text = (ROOT / "docs" / "tasks.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("python train.py task=")]
+    assert len(lines) >= 8
+    for line in lines:
+        assert compose(shlex.split(line, comments=True)[2:]).task.loss
+
+
 def test_every_documented_window_composes():
     text = (ROOT / "docs" / "data.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("python train.py data=")]
