@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from datasets.arrays import ArraySource
+from datasets.build import instantiate
 from datasets.generate import generate
 from datasets.manifest import Manifest
 from datasets.neuralop_pt import NeuralopSource
 from datasets.reader import ShardedSource, ShardedTrajectories
+from datasets.recipe import Recipe
 from datasets.schema import Source
+from datasets.shards import SIZES
 from datasets.split import split as split_source
 from datasets.store import file_sha256
 from datasets.windows import Windows
@@ -45,6 +48,11 @@ class Generated:
         if self._window is None:
             return ShardedSource(folder, split)
         return Windows(ShardedTrajectories(folder, split), **self._window)
+
+    def recipe(self) -> Recipe:
+        """What the samples follow from (`Governed`)."""
+        sizes = {key: value for key, value in self._pde.items() if key not in SIZES}
+        return instantiate(sizes)
 
     def facts(self) -> dict[str, Any]:
         manifest = Manifest(self._folder(None))

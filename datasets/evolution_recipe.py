@@ -112,6 +112,15 @@ class EvolutionRecipe(Recipe):
         fields, errors, numbers = zip(*parts, strict=True)
         return Solution(_joined(fields), torch.cat(errors), self.accuracy, _joined(numbers))
 
+    def stepper(
+        self, shape: Sequence[int], given: Mapping[str, Tensor], *, dt: float | None = None
+    ) -> Evolution:
+        """The equation on a grid of this shape, with the parameters and coefficients `given` by
+        name; `dt` replaces the step of the recipe.
+        """
+        step = {} if dt is None else {"dt": dt}
+        return self._stepper_on(self.grid.resized(shape), {**given, **step})
+
     def _trajectory(
         self, stepper: Evolution, u: Tensor, shape: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
@@ -183,7 +192,7 @@ class EvolutionRecipe(Recipe):
             for field, part in zip(self.fields, parts, strict=True)
         }
 
-    def _stepper_on(self, grid: Grid, parameters: Mapping[str, Tensor]) -> Evolution:
+    def _stepper_on(self, grid: Grid, parameters: Mapping[str, Any]) -> Evolution:
         try:
             return self._stepper(grid, **parameters)
         except TypeError as error:

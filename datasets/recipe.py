@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -67,6 +67,13 @@ class Recipe(ABC):
         """One sample per generator on a grid of this shape. Raises when one cannot be solved."""
 
 
+@runtime_checkable
+class Governed(Protocol):
+    """A data set that knows the recipe, and so the equation, that its samples follow from."""
+
+    def recipe(self) -> Recipe: ...
+
+
 class RandomField(Protocol):
     """One field per generator, [b, *space]: the same generator, the same field on every grid."""
 
@@ -77,6 +84,8 @@ class SteadySolver(Protocol):
     """a [b, 1, *space] -> u [b, c, *space] and residuals; raises unless every sample converges."""
 
     def solve(self, a: Tensor) -> tuple[Tensor, Info]: ...
+
+    def residual(self, a: Tensor, u: Tensor) -> Tensor: ...
 
 
 class SteadyRecipe(Recipe):
@@ -136,6 +145,10 @@ class SteadyRecipe(Recipe):
             )
         solution = {field.name: u[:, c] for c, field in enumerate(self.targets)}
         return Solution({self.input.name: a} | solution, info.residual, info.tolerance, {})
+
+    def on(self, shape: Sequence[int]) -> SteadySolver:
+        """The solver on a grid of this shape."""
+        return self._solver_on(shape)[1]
 
     def _solver_on(self, shape: Sequence[int]) -> tuple[Grid, SteadySolver]:
         grid = self.grid.resized(shape)

@@ -39,7 +39,8 @@ class Frames(NamedTuple):
     Input channels: `history` frames of `channels` each, the oldest first, then fields that are
     constant in time and parameters, among them the lead time in channel number `lead` if it
     differs from sample to sample. Target channels: `horizon` frames. `dt` is the time from frame
-    to frame, None where it differs. A steady map is one frame in, of all channels, and one out.
+    to frame, None where it differs between windows; inside a window frames are `even` or not. A
+    steady map is one frame in, of all channels, and one out.
     """
 
     history: int
@@ -47,6 +48,7 @@ class Frames(NamedTuple):
     channels: int
     dt: float | None = None
     lead: int | None = None
+    even: bool = True
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,8 @@ class Windows:
         if every < 1 or first < 0:
             raise ValueError(f"every={every} must be at least 1 and first={first} at least 0.")
         self.trajectories, self.history, self.horizon = trajectories, history, horizon
-        self.strides, self.every, self.first, self.parameters = (
-            (low, high),
-            every,
-            first,
-            parameters,
-        )
+        self.strides, self.every, self.parameters = (low, high), every, parameters
+        self.first, self.last = first, last
         state = trajectories.metadata.target_fields
         unknown = sorted(set(given) - {field.name for field in state})
         if unknown or len(set(given)) == len(state):
@@ -66,7 +62,7 @@ class Windows:
                 "not all."
             )
         asked = [[f.name not in given] * f.components for f in state]
-        self._given, self._asked = tuple(given), torch.tensor(sum(asked, [])).nonzero()[:, 0]
+        self._given, self.asked = tuple(given), torch.tensor(sum(asked, [])).nonzero()[:, 0]
         self._ends: list[list[int]] = []  # by trajectory: windows up to each stride
         regular = True
         for index in range(len(trajectories)):
@@ -84,7 +80,7 @@ class Windows:
                 f"horizon={horizon} frames at stride={low} fits the frames from {first} to "
                 f"{longest if last is None else last}; the longest trajectory has {longest}."
             )
-        self.leads = low != high or not regular
+        self.even, self.leads = regular, low != high or not regular
         self.metadata = self._metadata(trajectories.metadata)
         self._coordinates = self.metadata.grid.mesh(torch.float32)
 
@@ -96,6 +92,11 @@ class Windows:
         return Batch(
             torch.stack(inputs), torch.stack(targets), torch.stack(rows), self._coordinates
         )
+
+    def first_of(self, trajectory: int) -> int | None:
+        """The first window of a trajectory, that of the smallest stride; None if it has none."""
+        none = self._ends[trajectory][0] == 0
+        return None if none else self._starts[trajectory]
 
     def place(self, index: int) -> tuple[int, int, int]:
         """Trajectory, first frame and stride of a window."""
@@ -124,7 +125,7 @@ class Windows:
         parts = [u[: self.history].flatten(0, 1), whole.constants(trajectory)]
         if self.parameters and len(row):
             parts.append(row.view(-1, *[1] * (u.dim() - 2)).expand(-1, *u.shape[2:]))
-        return torch.cat(parts), u[self.history :, self._asked].flatten(0, 1), row
+        return torch.cat(parts), u[self.history :, self.asked].flatten(0, 1), row
 
     def _metadata(self, state: Metadata) -> Metadata:
         names = (*state.parameters, LEAD) if self.leads else state.parameters
@@ -151,6 +152,7 @@ class Windows:
                 sum(f.components for f in state.target_fields),
                 dt,
                 last if self.leads and self.parameters else None,
+                self.even,
             ),
         )
 

@@ -1,11 +1,16 @@
 """Norms of fields, one number per sample and channel: [b, c, *space] -> [b, c]."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
 from solvers.finite_difference import gradient
 from solvers.grid import Grid
+from solvers.poisson import Poisson
+
+TINY = 1e-30  # under a root, whose slope at 0 is infinite
 
 
 def l2_norm(u: Tensor) -> Tensor:
@@ -25,6 +30,29 @@ def h1_norm(u: Tensor, grid: Grid) -> Tensor:
     """
     parts = torch.cat((u.unsqueeze(2), gradient(u, grid)), dim=2)
     return vector_norm(parts.flatten(2), dim=2)
+
+
+def root_mean_square(u: Tensor) -> Tensor:
+    """(mean u^2)^(1/2) over the grid points, which does not depend on their number."""
+    return u.square().flatten(2).mean(dim=2).clamp_min(TINY).sqrt()
+
+
+def dual_norm(u: Tensor, grid: Grid) -> Tensor:
+    """(mean u (1 - Lap)^(-1) u)^(1/2), the H^-1 norm: a wave of wavenumber k counts 1 / (1 + k^2).
+
+    The Laplacian is that of second-order differences, zero where sides are Dirichlet. `open` sides
+    have none and are refused.
+    """
+    smooth = _smoother(grid)(u.flatten(0, 1).unsqueeze(1)).view_as(u)
+    return (u * smooth).flatten(2).mean(dim=2).clamp_min(TINY).sqrt()
+
+
+@lru_cache
+def _smoother(grid: Grid) -> Poisson:
+    try:
+        return Poisson(grid, shift=1.0)
+    except ValueError as error:
+        raise ValueError(f"the H^-1 norm is not known here: {error} Take the l2 norm.") from error
 
 
 def difference(prediction: Tensor, target: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 folder.
 """
 
+import inspect
 import logging
 import re
 import time
@@ -14,20 +15,27 @@ import torch
 from lightning import seed_everything
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from datasets.build import instantiate
+from datasets.build import check_target, instantiate
 from datasets.datamodule import DataModule
+from datasets.kinds import check_kinds
+from datasets.normalize import fit as normalizers
+from datasets.recipe import Governed
 from datasets.schema import SPLITS, DataSet, Source
+from datasets.windows import Windows
 from sciml.evaluation.evaluate import evaluate
 from sciml.evaluation.report import write_report
 from sciml.evaluation.result import Evaluation
 from sciml.models import Surrogate, build_model, parameter_count, prepare_model
+from sciml.evaluation.rollout import evaluate_rollout
+from sciml.evaluation.rollout_errors import save_rollouts, summary
+from sciml.evaluation.run_folder import ROLLOUTS
 from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.runtime.history import take_curves
 from sciml.runtime.origin import origin, require_fair_test, require_same_run
 from sciml.runtime.peak_memory import PeakMemory
 from sciml.runtime.run_folder import RunFolder, environment
 from sciml.runtime.training import device, fit
-from sciml.tasks import Supervised
+from sciml.tasks.task import Task
 from sciml.tasks.weights import load_weights, require_fit
 
 LEAST = {"seed": 0, "batch_size": 1, "num_workers": 0, "threads": 1, "checkpoint_every": 1}
@@ -92,7 +100,7 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
     clock["train"] = time.monotonic()
 
     if config.fit:
-        _surrogate(config, task).save(folder.path / "model")
+        _surrogate(config, task, data).save(folder.path / "model")
     figures |= _evaluate(config, task.to(where), sources, folder.path)
     clock["end"] = time.monotonic()
     figures |= {
@@ -155,28 +163,45 @@ def _log_to_file_only(*names: str) -> None:
         logger.propagate = True
 
 
-def _task(config: DictConfig, data: DataModule) -> Supervised:
-    meta = data.metadata
-    model = build_model(config.model, meta)
-    input_normalizer, target_normalizer = data.normalizers()
+def _task(config: DictConfig, data: DataModule) -> Task:
+    kind, dataset = _kind(config), data.dataset
+    pairs = kind.pairs(dataset.source("train"), config.task)
+    model = build_model(config.model, pairs.metadata)
+    input_normalizer, target_normalizer = normalizers(pairs)
     if config.ckpt_path is None:
-        prepare_model(model, data.dataset.source("train"), input_normalizer, target_normalizer)
+        prepare_model(model, pairs, input_normalizer, target_normalizer)
+    known = {}
+    if "equation" in inspect.signature(kind.__init__).parameters:
+        known["equation"] = dataset.recipe() if isinstance(dataset, Governed) else None
     return instantiate(
         config.task,
         model=model,
-        metadata=meta,
+        metadata=data.metadata,
         optimizer=instantiate(config.optimizer),
         input_normalizer=input_normalizer,
         target_normalizer=target_normalizer,
+        **known,
     )
 
 
-def _surrogate(config: DictConfig, task: Supervised) -> Surrogate:
+def _kind(config: DictConfig) -> type[Task]:
+    """The class of the task, whose settings are of the annotated kinds."""
+    target = config.task["_target_"]
+    kind = check_target(target)
+    if not issubclass(kind, Task):
+        raise ValueError(
+            f"task._target_: {target} is no task; there are Supervised, Rollout and Physics."
+        )
+    check_kinds(target, kind, OmegaConf.to_container(config.task, resolve=True))
+    return kind
+
+
+def _surrogate(config: DictConfig, task: Task, data: DataModule) -> Surrogate:
     return Surrogate(
         task.model,
         task.input_normalizer,
         task.target_normalizer,
-        task.metadata,
+        task.pairs(data.dataset.source("train"), config.task).metadata,
         OmegaConf.to_container(config.model, resolve=True),
     )
 
@@ -212,18 +237,26 @@ def _shape(source: Source) -> str:
 
 
 def _evaluate(
-    config: DictConfig, task: Supervised, sources: Mapping[str, Source], folder: Path
+    config: DictConfig, task: Task, sources: Mapping[str, Source], folder: Path
 ) -> dict[str, float]:
     task.eval()
     figures: dict[str, float] = {}
-    results = {}
+    results, rollouts = {}, {}
     for prefix, source in sources.items():
         shape = _shape(source)
-        found, results[shape] = evaluate(
-            task, source, prefix=prefix, batch_size=config.batch_size, like=next(task.parameters())
-        )
+        common = {"prefix": prefix, "batch_size": config.batch_size}
+        common["like"] = next(task.parameters())
+        found, results[shape] = evaluate(task, source, trained=task.metadata.grid, **common)
         figures |= found
         error = found[f"{prefix}/relative_l2"]
         print(f"test    relative L2 error {100 * error:.2f} % on {shape} ({len(source)} samples)")
+        if isinstance(source, Windows):
+            unrolled = evaluate_rollout(task.step, source, task.bundle, **common)
+            if unrolled is not None:
+                rollouts[shape] = unrolled
+                figures |= unrolled.figures()
+                print(f"        {summary(unrolled)}")
     Evaluation.from_metadata(task.metadata, results).save(folder / "evaluation.npz")
+    if rollouts:
+        save_rollouts(folder / ROLLOUTS, rollouts)
     return figures

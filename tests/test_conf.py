@@ -89,14 +89,38 @@ def test_every_trainer_is_built(name, tmp_path):
     assert trainer.max_epochs == config.max_epochs
 
 
+REFUSED = {  # on pairs of arrays, and why
+    "rollout": "a steady map has no steps",
+    "physics": "files do not say which equation",
+}
+
+
 @pytest.mark.parametrize("name", GROUPS["task"])
 def test_every_task_is_built(name, arrays):
+    """On pairs of arrays, or refused for what they lack."""
     from datasets import DataModule
     from sciml.run import _task
 
     config = compose([*arrays, *TINY, f"task={name}"])
+    data = DataModule(instantiate(config.data), batch_size=4)
+    if name in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[name]):
+            _task(config, data)
+        return
+    assert _task(config, data)(torch.randn(3, 1, 12, 12)).shape == (3, 1, 12, 12)
+
+
+@pytest.mark.parametrize("name", ["supervised", "rollout", "physics"])
+def test_every_task_is_built_for_solutions_over_time(name, tmp_path):
+    from datasets import DataModule
+    from sciml.run import _task
+
+    overrides = ["data=burgers", f"data_dir={tmp_path}", "data.resolution=16", f"task={name}"]
+    overrides += ["data.counts={train: 2, valid: 1, test: 1}", "data.num_workers=0"]
+    overrides += ["data.pde.stepper.dt=0.01", "+data.pde.tail=null", "data.pde.num_steps=4"]
+    config = compose([*TINY, *overrides, "data.window.horizon=2"])
     task = _task(config, DataModule(instantiate(config.data), batch_size=4))
-    assert task(torch.randn(3, 1, 12, 12)).shape == (3, 1, 12, 12)
+    assert task(torch.randn(3, 1, 16)).shape == (3, 2, 16)
 
 
 @pytest.mark.parametrize("name", GROUPS["data"])
@@ -155,6 +179,14 @@ def test_every_key_is_read():
     assert len(keys) > 8
     assert unread(keys, ROOT) == []
     assert unread(["seed", "nobody_reads_this"], ROOT) == ["nobody_reads_this"]
+
+
+def test_every_documented_task_composes():
+    text = (ROOT / "docs" / "tasks.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("python train.py task=")]
+    assert len(lines) >= 8
+    for line in lines:
+        assert compose(shlex.split(line, comments=True)[2:]).task.loss
 
 
 def test_every_documented_window_composes():

@@ -19,6 +19,7 @@ from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.runtime.finite_guard import NonFiniteError
 from sciml.runtime.peak_memory import PeakMemory
 from sciml.runtime.run_folder import RunFolder
+from sciml.tasks import Supervised
 from tests.helpers import TINY, compose, equal, finish, save_pairs, smooth_pairs, weights
 
 FILES = (
@@ -305,13 +306,13 @@ def test_without_the_guard_the_weights_become_nan(arrays, tmp_path, no_report, m
 
 def test_a_nan_gradient_names_the_parameter(arrays, tmp_path, no_report, monkeypatch):
     watched = Watched(monkeypatch)
-    step = program.Supervised.training_step
+    step = Supervised.training_step
 
     def poisoned(task, batch, index):
         weight = task.model.lifting[0].weight
         return step(task, batch, index) + (weight - weight).sum().sqrt()  # 0, derivative inf - inf
 
-    monkeypatch.setattr(program.Supervised, "training_step", poisoned)
+    monkeypatch.setattr(Supervised, "training_step", poisoned)
     with pytest.raises(NonFiniteError, match=r"1 tensors, first model.lifting.0.weight; loss"):
         finish(tmp_path / "run", *arrays)
     assert watched.finite()
@@ -328,7 +329,7 @@ def test_evaluation_is_where_training_is(complete, arrays, tmp_path, no_report, 
     """There is no other device here: the task is asked to move where the trainer would."""
     moved = []
     monkeypatch.setattr(program, "device", lambda config: "meta-device")
-    monkeypatch.setattr(program.Supervised, "to", lambda task, where: moved.append(where) or task)
+    monkeypatch.setattr(Supervised, "to", lambda task, where: moved.append(where) or task)
     best = complete[0] / "checkpoints" / "best.ckpt"
     finish(tmp_path / "run", *arrays, "fit=false", f"ckpt_path={best}")
     assert moved == ["meta-device"]

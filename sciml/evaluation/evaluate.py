@@ -9,6 +9,7 @@ from datasets.schema import Source
 from sciml.evaluation.field_errors import FieldErrors
 from sciml.evaluation.metrics import channel_names
 from sciml.evaluation.result import Result, choose_samples
+from solvers.grid import Grid
 
 
 def evaluate(
@@ -18,14 +19,16 @@ def evaluate(
     prefix: str,
     batch_size: int,
     like: Tensor,
+    trained: Grid | None = None,
 ) -> tuple[dict[str, float], Result]:
     """Errors of a [b, c_in, *space] -> u [b, c, *space], in physical units, on all samples of
     `source`.
 
+    `trained` is the grid of training: on a finer one errors are split at what it resolves.
     Returns the figures, keyed `prefix/relative_l2` and so on, and what the report shows of them.
     """
     meta = source.metadata
-    errors = FieldErrors(channel_names(meta.target_fields, meta.grid), meta.grid)
+    errors = FieldErrors(channel_names(meta.target_fields, meta.grid), meta.grid, trained)
 
     def predict(indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         batch = source.__getitems__(indices)

@@ -9,18 +9,21 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from sciml.evaluation.metrics import max_error, nrmse, relative_h1, relative_l2, vrmse
-from sciml.evaluation.spectrum import BANDS, band_nmse, error_spectrum
+from sciml.evaluation.spectrum import BANDS, band_nmse, error_spectrum, resolved_split
 from solvers.grid import Grid
 
 RELATIVE = ("relative_l2", "relative_h1", "vrmse", "nrmse", *(f"nmse_{band}" for band in BANDS))
 METRICS = (*RELATIVE, "max_error")
+SPLIT = ("relative_l2_resolved", "relative_l2_beyond", "truth_beyond")
 
 
 class FieldErrors(Metric):
     """Errors per sample and channel, gathered over batches and processes, in float64.
 
     `names` has one name per channel (see `metrics.channel_names`), `grid` is the grid of the
-    fields: make one object per resolution. Samples are known by their `index` in the test split,
+    fields: make one object per resolution. On a grid finer than that of training, `coarse`, the
+    error is also split into the modes that `coarse` holds and those beyond (SPLIT, see
+    `spectrum.resolved_split`). Samples are known by their `index` in the test split,
     so that a sample which a distributed sampler repeats to fill the last batch counts once.
 
     Where the truth is zero everywhere a relative error is undefined. Such entries are left out of
@@ -32,9 +35,14 @@ class FieldErrors(Metric):
     full_state_update = False
     higher_is_better = False
 
-    def __init__(self, names: Sequence[str], grid: Grid):
+    def __init__(self, names: Sequence[str], grid: Grid, coarse: Grid | None = None):
         super().__init__()
         self.names, self.grid = tuple(names), grid
+        finer = coarse is not None and any(
+            own > other for own, other in zip(grid.shape, coarse.shape, strict=True)
+        )
+        self.coarse = coarse if finer else None
+        self.relative = RELATIVE + SPLIT if finer else RELATIVE
         for state in ("index", "values", "spectra"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
@@ -57,6 +65,8 @@ class FieldErrors(Metric):
             nrmse(prediction, truth),
             *band_nmse(prediction, truth, self.grid).unbind(-1),
         ]
+        if self.coarse is not None:
+            values += resolved_split(prediction, truth, self.grid, self.coarse).unbind(-1)
         values = [error.masked_fill(undefined, torch.nan) for error in values]
         values.append(max_error(prediction, target))
         _, *spectra = error_spectrum(prediction, target, self.grid)
@@ -67,9 +77,9 @@ class FieldErrors(Metric):
     def compute(self) -> dict[str, np.ndarray]:
         """Arrays in the order of the samples' numbers.
 
-        `index` [n]; each of METRICS [n, c], NaN where undefined; `wavenumber` [k];
-        `spectrum_truth` and `spectrum_error` [c, k], means over the samples with a finite
-        prediction.
+        `index` [n]; each of METRICS, and of SPLIT on a finer grid, [n, c], NaN where undefined;
+        `wavenumber` [k]; `spectrum_truth` and `spectrum_error` [c, k], means over the samples with
+        a finite prediction.
         """
         if len(self.index) == 0:
             raise ValueError("no sample was added; call update(prediction, target, index) first.")
@@ -82,7 +92,7 @@ class FieldErrors(Metric):
         blank = torch.zeros(1, 1, *self.grid.shape)
         return {
             "index": index,
-            **{name: values[..., m] for m, name in enumerate(METRICS)},
+            **{name: values[..., m] for m, name in enumerate((*self.relative, "max_error"))},
             "wavenumber": error_spectrum(blank, blank, self.grid).wavenumber.numpy(),
             "spectrum_truth": spectra[..., 0],
             "spectrum_error": spectra[..., 1],
@@ -104,7 +114,7 @@ class FieldErrors(Metric):
                 "every target is zero everywhere: no relative error exists; check the data."
             )
         figures = {}
-        for metric in RELATIVE:
+        for metric in self.relative:
             fields = {
                 name: float(collected[metric][defined[:, c], c].mean())
                 for c, name in enumerate(self.names)

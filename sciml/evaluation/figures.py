@@ -1,7 +1,7 @@
 """Curves of a report as PNG in memory, drawn for 100 dots per inch and stored at twice that."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 
 import numpy as np
@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from sciml.evaluation.rollout_errors import CORRELATED, RolloutErrors, half_width
 
 # Okabe and Ito, "Color universal design" (2008): distinct for all common forms of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -123,6 +125,52 @@ def error_spectrum(series: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]])
         axes.set_ylim(max(shown[shown > 0].min(), 1e-16 * top) / 2, 3 * top)
     axes.set(xlabel="wavenumber |k| (radian per length)", ylabel="energy per shell")
     axes.legend(loc="best")
+    return figure
+
+
+@_drawn
+def error_growth(series: Mapping[str, RolloutErrors]) -> Figure:
+    """Mean errors over the time of a roll-out up to the first that blows up, beside no change."""
+    figure, axes = _small()
+    shown = []
+    for colour, (label, found) in zip(COLOURS, series.items(), strict=False):
+        frames = range(1, found.error.shape[1] + 1)
+        time = np.array([found.at(k, "time").mean() for k in frames])
+        mean, still = (
+            np.array([100 * found.at(k, name).mean() for k in frames])
+            for name in ("error", "persistence")
+        )
+        width = np.array([100 * half_width(found.at(k)) for k in frames])
+        marker = "o" if len(time) < 10 else None
+        axes.plot(time, np.where(np.isfinite(mean), mean, np.nan), color=colour, marker=marker)
+        axes.lines[-1].set(label=label, markersize=4)
+        low, high = np.maximum(mean - width, 0), mean + width
+        axes.fill_between(time, low, high, where=np.isfinite(high), color=colour, alpha=0.2, lw=0)
+        axes.plot(time, still, "--", color=colour, lw=1.2)
+        shown += [mean, still]
+    _log_scale(axes.set_yscale, axes.yaxis, shown)
+    axes.set(xlabel="time since the input", ylabel="relative L2 error (%)")
+    if len(series) > 1:
+        axes.legend(loc="best")
+    return figure
+
+
+@_drawn
+def correlation(series: Mapping[str, RolloutErrors]) -> Figure:
+    """Median and quartiles of the correlation over the time of a roll-out."""
+    figure, axes = _small()
+    axes.axhline(CORRELATED, color="#c9cdd2", lw=0.8, zorder=0)
+    for colour, (label, found) in zip(COLOURS, series.items(), strict=False):
+        frames = range(1, found.error.shape[1] + 1)
+        there = [k for k in frames if len(found.at(k, "correlation"))]
+        time = [found.at(k, "time").mean() for k in there]
+        values = [np.quantile(found.at(k, "correlation"), (0.25, 0.5, 0.75)) for k in there]
+        low, middle, high = np.array(values).reshape(-1, 3).T
+        axes.plot(time, middle, color=colour, label=label)
+        axes.fill_between(time, low, high, color=colour, alpha=0.2, lw=0)
+    axes.set(xlabel="time since the input", ylabel="correlation", ylim=(None, 1.02))
+    if len(series) > 1:
+        axes.legend(loc="best")
     return figure
 
 

@@ -11,6 +11,7 @@ from datasets.store import commit
 from sciml.evaluation import figures, panels
 from sciml.evaluation.page import count, duration, number, render
 from sciml.evaluation.result import Evaluation
+from sciml.evaluation.rollout_tables import rollout_remarks, rollout_rows
 from sciml.evaluation.run_folder import Run, read_run
 from sciml.evaluation.tables import (
     MEASURES,
@@ -48,6 +49,7 @@ def _context(run: Run, folder: str) -> dict[str, Any]:
         "measures": measure_rows(evaluation, metrics) if evaluation else {"rows": []},
         "notes": remarks(evaluation, metrics) if evaluation else [],
         "distributions": _distributions(evaluation) if evaluation else [],
+        "rollouts": _rollouts(run),
         "panels": _panels(evaluation) if evaluation else [],
         "curves": _curves(run),
         "data": _data(about.get("data", {})),
@@ -140,6 +142,24 @@ def _distributions(evaluation: Evaluation) -> list[dict[str, str]]:
     made = [_figure(figures.error_distribution(errors), caption, "line")]
     caption = "Energy of the truth and of the error in shells of wavenumbers, mean over samples."
     return [*made, _figure(figures.error_spectrum(energies), caption, "line")]
+
+
+def _rollouts(run: Run) -> dict[str, Any]:
+    if not run.rollouts:
+        return {"rows": []}
+    growth, correlation = (
+        figures.error_growth({typeset(r): errors for r, errors in run.rollouts.items()}),
+        figures.correlation({typeset(r): errors for r, errors in run.rollouts.items()}),
+    )
+    made = [
+        _figure(growth, "Mean error with its 95\u00a0% interval; dashed: no change.", "line"),
+        _figure(correlation, "Median correlation with the truth, and its quartiles.", "line"),
+    ]
+    return {
+        "rows": rollout_rows(run.rollouts),
+        "notes": rollout_remarks(run.rollouts),
+        "figures": made,
+    }
 
 
 def _panels(evaluation: Evaluation) -> list[dict[str, str]]:

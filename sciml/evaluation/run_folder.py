@@ -6,6 +6,7 @@ config.yaml      the resolved configuration
 metrics.csv      training and validation figures by epoch and step
 earlier.csv      those of the run that this one continues
 evaluation.npz   errors of all samples, fields of three (`sciml.evaluation.result`)
+rollouts.npz     errors of roll-outs over time (`sciml.evaluation.rollout_errors`)
 """
 
 import csv
@@ -19,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from sciml.evaluation.result import Evaluation
+from sciml.evaluation.rollout_errors import RolloutErrors, load_rollouts
 
-LOG, EARLIER = "metrics.csv", "earlier.csv"
+LOG, EARLIER, ROLLOUTS = "metrics.csv", "earlier.csv", "rollouts.npz"
 Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 
 
@@ -33,6 +35,7 @@ class Run:
     config: str
     curves: Curves
     evaluation: Evaluation | None
+    rollouts: Mapping[str, RolloutErrors]
 
 
 def read_run(folder: Path) -> Run:
@@ -49,6 +52,7 @@ def read_run(folder: Path) -> Run:
         config.read_text() if config.exists() else "",
         read_curves(folder / EARLIER, folder / LOG),
         Evaluation.load(evaluation) if evaluation.exists() else None,
+        load_rollouts(folder / ROLLOUTS) if (folder / ROLLOUTS).exists() else {},
     )
 
 

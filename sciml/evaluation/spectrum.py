@@ -61,6 +61,28 @@ def band_nmse(prediction: Tensor, target: Tensor, grid: Grid, eps: float = WELL_
     return ratio.nan_to_num(nan=math.inf, posinf=math.inf)
 
 
+def resolved_split(prediction: Tensor, target: Tensor, grid: Grid, coarse: Grid) -> Tensor:
+    """The relative L2 error in the modes that `coarse` holds and in all others, and the size of the
+    truth in the others, [b, c, 3]:
+
+        e_resolved^2 + e_beyond^2 = (||prediction - target|| / ||target||)^2
+
+    The third figure is what a prediction leaves that is right on `coarse` and knows no more. A
+    grid of n points holds the |k| < n / 2 of a periodic axis, and the n longest cosines of others.
+    """
+    held = torch.ones(grid.shape, dtype=torch.bool, device=target.device)
+    for dim, (axis, other) in enumerate(zip(grid.axes, coarse.axes, strict=True)):
+        index = torch.arange(axis.size, device=target.device)
+        if axis.is_periodic:
+            index = 2 * torch.minimum(index, axis.size - index)
+        held &= (index < other.size).reshape([-1 if d == dim else 1 for d in range(grid.ndim)])
+    error, truth = modal_energy(difference(prediction, target), grid), modal_energy(target, grid)
+    parts = [error * held, error * ~held, truth * ~held]
+    energies = torch.stack([part.flatten(2).sum(dim=2) for part in parts], dim=-1)
+    ratio = energies / truth.flatten(2).sum(dim=2).unsqueeze(-1)
+    return ratio.sqrt().nan_to_num(nan=math.inf, posinf=math.inf)
+
+
 def modal_energy(u: Tensor, grid: Grid) -> Tensor:
     """|u_hat|^2 of every mode, [b, c, *space]; the sum over modes is the mean of u^2."""
     if u.shape[2:] != grid.shape:

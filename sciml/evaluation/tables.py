@@ -33,6 +33,17 @@ MEASURES = {
     ),
     "nmse_mid": ("NMSE mid k", "The same in the middle band."),
     "nmse_high": ("NMSE high k", "The same in the highest band."),
+    "relative_l2_resolved": (
+        "Resolved",
+        "Relative L2 error in the modes that the grid of training holds; its square and that of "
+        "the next add up to that of the relative L2 error of a sample.",
+    ),
+    "relative_l2_beyond": ("Beyond", "The same in the modes that only the finer grid holds."),
+    "truth_beyond": (
+        "Truth beyond",
+        "Size of the truth in those modes: the error of a prediction that is right in all modes of "
+        "the grid of training and knows no others.",
+    ),
     "max_error": (
         "Largest error",
         "Largest |prediction − truth| over points and samples, in the units of the field.",

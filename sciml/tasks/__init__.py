@@ -1,17 +1,27 @@
 """How a model is trained: Lightning modules and learning-rate schedules."""
 
+from sciml.tasks.physics import Physics
 from sciml.tasks.refiner import Refined, SpectralRefiner, StepDefect
+from sciml.tasks.rollout import Rollout
 from sciml.tasks.schedule import Constant, Cosine, OneCycle
 from sciml.tasks.supervised import Supervised
 from sciml.tasks.symmetry import SquareSymmetry
+from sciml.tasks.tuning import tuned
+from sciml.tasks.unroll import Pushforward, TeacherForcing, ThroughTime
 
 __all__ = [
     "Constant",
     "Cosine",
     "OneCycle",
+    "Physics",
+    "Pushforward",
     "Refined",
+    "Rollout",
     "SpectralRefiner",
     "SquareSymmetry",
     "StepDefect",
     "Supervised",
+    "TeacherForcing",
+    "ThroughTime",
+    "tuned",
 ]

@@ -1,0 +1,112 @@
+"""Learning from the equation, with or without solutions of it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from datasets.normalize import Normalizer
+from datasets.recipe import Recipe
+from datasets.schema import Batch, Metadata, Source
+from sciml.norms import dual_norm, root_mean_square
+from sciml.tasks.residual import Time, residual_of
+from sciml.tasks.task import Task
+
+NORMS = {"l2": lambda r, grid: root_mean_square(r), "h-1": dual_norm}
+LARGEST = 0.1  # residual of the true solutions, over that of no change or of zero
+
+
+class Physics(Task):
+    """Minimises labels * loss(u, truth) + weight * mean ||R(a, u)|| [PINO, Li et al. 2021,
+    arXiv:2111.03794].
+
+    R is the residual of the discrete equation that the recipe of the data solves, on the grid of
+    the data and in physical units: `SteadyResidual` of a map, `EvolutionResidual` between the
+    frames of a window, where `time` says how. Its norm, of each sample and component, is
+
+        l2      (mean R^2)^(1/2)
+        h-1     (mean R (1 - Lap)^(-1) R)^(1/2)
+
+    The second weighs errors of u alike on all scales that the first leaves to the smallest one,
+    where the equation is of second order. `labels=0` learns from the equation alone; two things
+    still look at solutions: the normaliser of the targets, which sets the scale of the output, and
+    validation, which chooses the weights.
+
+    Solutions of the data must satisfy the equation: the first batch is refused if the residual of
+    its truth exceeds a tenth of that of zero, or of no change, as between frames that lie too far
+    apart for the trapezoidal rule.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        metadata: Metadata,
+        *,
+        equation: Recipe | None,
+        weight: float,
+        labels: float = 1.0,
+        norm: Literal["l2", "h-1"] = "h-1",
+        time: Time = "trapezoid",
+        loss: nn.Module,
+        optimizer: Callable[[Iterable[Parameter]], Optimizer],
+        schedule: Callable[[Optimizer, int], LRScheduler],
+        input_normalizer: Normalizer,
+        target_normalizer: Normalizer,
+    ):
+        super().__init__(
+            model,
+            metadata,
+            loss=loss,
+            optimizer=optimizer,
+            schedule=schedule,
+            input_normalizer=input_normalizer,
+            target_normalizer=target_normalizer,
+        )
+        if weight <= 0 or labels < 0:
+            raise ValueError(
+                f"task.weight={weight} must be positive and task.labels={labels} not negative; "
+                "without the equation take task=supervised."
+            )
+        self.residual = residual_of(equation, metadata, time)
+        self.bundle, self._checked = metadata.frames.horizon, False
+        self._weight, self._labels, self._norm = weight, labels, norm
+
+    @classmethod
+    def pairs(cls, source: Source, settings: Mapping[str, Any]) -> Source:
+        return source
+
+    def step(self, a: Tensor) -> Tensor:
+        return self.in_units(a)
+
+    def forward(self, a: Tensor) -> Tensor:
+        return self.step(a)
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        self._require_solutions(batch)
+        u = self(batch.input)
+        physics = self.missed(batch, u).mean()
+        self._log("train/physics", physics, batch)
+        labelled = self._labels * self.mean_loss(u, batch.target) if self._labels else 0.0
+        return labelled + self._weight * physics
+
+    def missed(self, batch: Batch, u: Tensor) -> Tensor:
+        """The norm of R for predictions u, of each sample (and frame) and component."""
+        r = self.residual(batch.input, u, batch.parameters)
+        return NORMS[self._norm](r, self.metadata.grid.resized(u.shape[2:]))
+
+    def _require_solutions(self, batch: Batch) -> None:
+        """ValueError if the truth does not satisfy the equation; once, on the first batch."""
+        if self._checked:
+            return
+        trivial = self.residual.trivial(batch.input, batch.target)
+        found, scale = (float(self.missed(batch, u).mean()) for u in (batch.target, trivial))
+        if not found <= LARGEST * scale:
+            raise ValueError(
+                f"{self.metadata.name}: the residual of the true solutions is {found:.2g}, that of "
+                f"no change {scale:.2g}: a minimum of it is no solution. Take frames that lie "
+                "closer (data.pde.stepper.dt, data.window.stride) or task.time=solver."
+            )
+        self._checked = True

@@ -1,0 +1,129 @@
+"""What all tasks share: a model in physical units, optimisation, validation."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from datasets.normalize import Normalizer
+from datasets.schema import Batch, Metadata, Source
+from sciml.losses import RelativeL2
+from sciml.tasks.schedule import total_steps
+
+
+class Task(LightningModule):
+    """A model that is trained: calling it maps a [b, c_in, *space] to u [b, c_out, *space].
+
+    The model sees normalised inputs and its output is brought back to physical units before the
+    loss, so losses and metrics are those of the fields themselves:
+
+        D( model( N(a) ) ),    N(a) = (a - mean_a) / std_a,    D(v) = std_u v + mean_u
+
+    with one mean and standard deviation per channel, saved with the weights. Model and normalisers
+    are made for `pairs` of the training data; `metadata` are those of the data. `bundle` frames
+    come from one `step` where the data are windows of solutions over time.
+
+    Validation logs `val/loss` and `val/relative_l2`; `optimizer` is a factory called with the
+    parameters, `schedule` one called with (optimizer, number of steps).
+    """
+
+    bundle: int
+
+    def __init__(
+        self,
+        model: nn.Module,
+        metadata: Metadata,
+        *,
+        loss: nn.Module,
+        optimizer: Callable[[Iterable[Parameter]], Optimizer],
+        schedule: Callable[[Optimizer, int], LRScheduler],
+        input_normalizer: Normalizer,
+        target_normalizer: Normalizer,
+    ):
+        super().__init__()
+        self.model, self.metadata = model, metadata
+        self.loss, self.metric = loss, RelativeL2()
+        self.input_normalizer, self.target_normalizer = input_normalizer, target_normalizer
+        self._optimizer, self._schedule = optimizer, schedule
+
+    @classmethod
+    @abstractmethod
+    def pairs(cls, source: Source, settings: Mapping[str, Any]) -> Source:
+        """What one application of the model is fitted to, of the data in `source`, by the settings
+        of the task.
+        """
+
+    @abstractmethod
+    def step(self, a: Tensor) -> Tensor:
+        """One application of the model, in physical units."""
+
+    @abstractmethod
+    def training_loss(self, batch: Batch) -> Tensor:
+        """The number whose gradient is descended."""
+
+    def in_units(self, a: Tensor) -> Tensor:
+        """D( model( N(a) ) )."""
+        return self.target_normalizer.inverse(self.model(self.input_normalizer(a)))
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        loss = self.training_loss(batch)
+        self._log("train/loss", loss, batch, on_step=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        prediction = self(batch.input)
+        self._log("val/loss", self.mean_loss(prediction, batch.target), batch)
+        error = mean_error(self.metric, prediction, batch.target, self._grid(batch))
+        self._log("val/relative_l2", error, batch, prog_bar=True)
+
+    def mean_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """`loss` on its mean over samples and channels."""
+        grid = self.metadata.grid.resized(target.shape[2:])
+        return mean_error(self.loss, prediction, target, grid)
+
+    def configure_optimizers(self):
+        optimizer = self._optimizer(self.parameters())
+        schedule = self._schedule(optimizer, total_steps(self.trainer))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A schedule has one length; going on for another would end in an error or climb again."""
+        steps = total_steps(self.trainer)
+        for state in checkpoint["lr_schedulers"]:
+            planned = state.get("total_steps", state.get("T_max", steps))
+            if planned != steps:
+                raise ValueError(
+                    f"the learning-rate schedule of the checkpoint spans {planned} steps, this run "
+                    f"{steps}; go on with the same data, batch_size and trainer settings."
+                )
+
+    def _grid(self, batch: Batch):
+        return self.metadata.grid.resized(batch.target.shape[2:])
+
+    def _log(self, name: str, value: Tensor, batch: Batch, *, on_step=False, prog_bar=False):
+        self.log(
+            name,
+            value.detach(),
+            on_step=on_step,
+            on_epoch=True,
+            prog_bar=prog_bar or on_step,
+            batch_size=len(batch.input),
+            sync_dist=True,
+        )
+
+
+def mean_error(measure: nn.Module, prediction: Tensor, target: Tensor, grid) -> Tensor:
+    """Mean of errors [b, c] over the entries whose target [b, c, *space] is not zero everywhere:
+    the others have no relative error, and `FieldErrors` leaves them out of the test figures too.
+    """
+    errors = measure(prediction, target, grid)
+    defined = (target != 0).flatten(2).any(dim=2)
+    return (errors * defined).sum() / defined.sum().clamp_min(1)
