@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
-from sciml.layers import FourierBasis, SpectralConv
+from sciml.layers import FourierBasis, FourierBlock, Perceptron
 from sciml.models.card import Card
 from solvers.grid import Grid
 
@@ -82,33 +81,6 @@ class FNO(nn.Module):
         for i, block in enumerate(self.blocks):
             v = block(v, basis, last=i == len(self.blocks) - 1)
         return self.projection(v).movedim((-2, -1), (0, 1)).contiguous()
-
-
-class FourierBlock(nn.Module):
-    """v <- s( M( s(K v + W v) ) + g v ); `last` leaves the two activations s out."""
-
-    def __init__(self, width: int, modes: Sequence[int]):
-        super().__init__()
-        self.convolution = SpectralConv(width, width, modes)
-        self.skip = nn.Linear(width, width, bias=False)
-        self.mlp = Perceptron(width, max(width // 2, 1), width)
-        self.gate = nn.Parameter(torch.ones(width))
-
-    def forward(self, v: Tensor, basis: FourierBasis, *, last: bool) -> Tensor:
-        u = self.convolution(v, basis) + self.skip(v)
-        u = torch.addcmul(self.mlp(u if last else gelu(u)), self.gate, v)
-        return u if last else gelu(u)
-
-
-class Perceptron(nn.Sequential):
-    """Two linear layers with GELU between them, applied to the last axis."""
-
-    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int):
-        super().__init__(
-            nn.Linear(in_channels, hidden_channels),
-            nn.GELU(),
-            nn.Linear(hidden_channels, out_channels),
-        )
 
 
 def _coordinates(grid: Grid, like: Tensor) -> list[Tensor]:
