@@ -24,6 +24,7 @@ SHAPES = {1: (64,), 2: (32, 32), 3: (16, 16, 16)}
 # Overrides that make a model small, beside those of the grid.
 SMALL = {
     "fno": ["model.width=4", "model.modes=3", "model.depth=2"],
+    "fno_original": ["model.width=4", "model.modes=3", "model.depth=2", "model.hidden=8"],
 }
 
 

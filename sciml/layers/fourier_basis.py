@@ -57,10 +57,10 @@ class FourierBasis:
 
     def analyse(self, x: Tensor) -> Tensor:
         """Spectrum [*modes, *rest] of a field x [*space, *rest]."""
-        rest, done = x.shape[len(self.shape) :], 1
-        for waves, n, m in zip(self._analysis, self.shape, self.modes, strict=True):
-            x = waves.sums(x.reshape(done, n, -1))
-            done *= 2 * (m + 1)
+        rest, axes = x.shape[len(self.shape) :], range(len(self.shape))
+        for axis in reversed(axes):  # the last first: small matrices that stay in the cache
+            lines = x.reshape(math.prod(self.shape[:axis]), self.shape[axis], -1)
+            x = self._analysis[axis].sums(lines)
         parts = [size for m in self.modes for size in (2, m + 1)]
         x = x.reshape(*parts, *rest)  # cosine and sine sums of every axis
         axis = 2 * (len(self.modes) - 1)
@@ -76,18 +76,16 @@ class FourierBasis:
 
     def synthesise(self, z: Tensor) -> Tensor:
         """Field [*space, *rest] with the spectrum z [*modes, *rest]."""
-        return (
-            self._synthesis[0]
-            .field(self._partial(z))
-            .reshape(*self.shape, *z.shape[len(self.shape) :])
-        )
+        rest = z.shape[len(self.shape) :]
+        return self._synthesis[-1].field(self._partial(z)).reshape(*self.shape, *rest)
 
     def add_synthesis(self, x: Tensor, z: Tensor) -> None:
         """x += synthesise(z), in place; x is contiguous."""
-        self._synthesis[0].add_field(x.view(1, self.shape[0], -1), self._partial(z))
+        y = self._partial(z)
+        self._synthesis[-1].add_field(x.view(len(y), self.shape[-1], -1), y)
 
     def _partial(self, z: Tensor) -> Tensor:
-        """All of the synthesis but its last step, along the first axis: [1, 2 (m + 1), rest]."""
+        """All of the synthesis but its last step, along the last axis."""
         for axis, m in enumerate(self.modes[:-1]):
             axis *= 2
             low, high = z.split(m, dim=axis)
@@ -95,10 +93,12 @@ class FourierBasis:
             low, high = torch.cat((low, edge), dim=axis), torch.cat((edge, high), dim=axis)
             z = torch.stack((low + high, 1j * (low - high)), dim=axis)
         x = torch.stack((z.real, -z.imag), dim=2 * (len(self.modes) - 1))
-        waves = [2 * (m + 1) for m in self.modes]
-        for axis in reversed(range(1, len(waves))):
-            x = self._synthesis[axis].field(x.reshape(math.prod(waves[:axis]), waves[axis], -1))
-        return x.reshape(1, waves[0], -1)
+        done = 1
+        for waves, n, m in zip(self._synthesis, self.shape, self.modes, strict=True):
+            x = x.reshape(done, 2 * (m + 1), -1)
+            if waves is not self._synthesis[-1]:
+                x, done = waves.field(x), done * n
+        return x
 
 
 def _waves(

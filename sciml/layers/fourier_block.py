@@ -9,7 +9,7 @@ from torch.nn.functional import gelu, linear
 from sciml.layers.fourier_basis import FourierBasis
 from sciml.layers.fusion import chunks, fusible
 from sciml.layers.perceptron import Perceptron, gradients, hidden_gradient
-from sciml.layers.spectral_conv import SpectralConv
+from sciml.layers.spectral_conv import SpectralConv, add_mean
 from sciml.layers.spectral_weight import DenseWeight
 
 aten = torch.ops.aten
@@ -46,7 +46,7 @@ class FourierBlock(nn.Module):
                 *(first.weight, first.bias, second.weight, second.bias),
                 self.gate,
             )
-            return FusedBlock.apply(v.contiguous(), *weights, basis, last)
+            return FusedBlock.apply(v.contiguous(), *weights, basis, last, torch.is_grad_enabled())
         u = self.convolution(v, basis) + self.skip(v)
         u = torch.addcmul(self.mlp(u if last else gelu(u)), self.gate, v)
         return u if last else gelu(u)
@@ -62,7 +62,7 @@ class FusedBlock(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, v, R, c, W, A, a, B, b, g, basis, last):
+    def forward(ctx, v, R, c, W, A, a, B, b, g, basis, last, keep):
         ctx.basis, ctx.last = basis, last
         rows = v.view(-1, v.shape[-1])
         z = basis.analyse(v)
@@ -70,8 +70,9 @@ class FusedBlock(torch.autograd.Function):
         y[(0,) * len(basis.modes)] += c
         u = torch.mm(rows, W.T)
         basis.add_synthesis(u.view_as(v), y)
-        ctx.save_for_backward(v, R, c, W, A, a, B, b, g, u, z)
-        out = torch.empty_like(v)
+        if keep:
+            ctx.save_for_backward(v, R, c, W, A, a, B, b, g, u, z)
+        out = torch.empty_like(v) if keep else u.view_as(v)
         target = out.view_as(rows)
         for part in chunks(*rows.shape):
             q = aten.gelu_(torch.addmm(a, u[part] if last else gelu(u[part]), A.T))
@@ -110,15 +111,13 @@ class FusedBlock(torch.autograd.Function):
         dR = torch.matmul(z.mH, dy)
         dc = dy[(0,) * len(basis.modes)].real.sum(0)
         basis.adjoint.add_synthesis(dv.view_as(v), torch.matmul(dy, R.mH))
-        return dv.view_as(v), dR, dc, dW, dA, da, dB, db, dg, None, None
+        return dv.view_as(v), dR, dc, dW, dA, da, dB, db, dg, None, None, None
 
 
 def _parts(v, R, c, W, A, a, B, b, g, basis: FourierBasis, last: bool) -> Tensor:
     """The block as autograd sees it."""
-    y = torch.matmul(basis.analyse(v), R)
-    edges = [k for size in reversed(y.shape[:-2]) for k in (0, size - 1)]
-    mean = torch.nn.functional.pad(c.expand(*[1] * len(basis.modes), y.shape[-2], -1), (0, 0, 0, 0, *edges))
-    u = basis.synthesise(y + mean) + linear(v, W)
+    y = add_mean(torch.matmul(basis.analyse(v), R), c)
+    u = basis.synthesise(y) + linear(v, W)
     q = gelu(linear(u if last else gelu(u), A, a))
     r = linear(q, B, b) + g * v
     return r if last else gelu(r)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as hooks
 
-CHUNK = 1 << 17  # numbers of a field that are worked on at a time, so that they stay in the cache
+CHUNK = 1 << 19  # numbers of a field that are worked on at a time, to stay in the cache
 
 
 def fusible(layer: nn.Module, x: Tensor) -> bool:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 class WaveMatrix:
-    """x -> W x and y -> W^T y with T[(0, k), j] = cos(2 pi k j / samples) and T[(1, k), j] = sin(...)
-    for k = 0 .. m, stored as one matrix [2 (m + 1), n].
+    """x -> W x and y -> W^T y with T[(0, k), j] = cos a and T[(1, k), j] = sin a for the angle
+    a = 2 pi k j / samples, k = 0 .. m, stored as one matrix [2 (m + 1), n].
 
     `rows` [m + 1] holds a factor for each wave, `points` [n] one for each point; waves beyond the
     Nyquist frequency (2 k > samples) are zero. `samples` need not be an integer. O(n m) operations
@@ -33,8 +33,8 @@ class WaveMatrix:
         return torch.matmul(self.matrix.T, y)
 
     def add_field(self, x: Tensor, y: Tensor) -> None:
-        """x += W^T y with `done` = 1, in place and in one pass."""
-        x[0].addmm_(self.matrix.T, y[0])
+        """x += W^T y in place and in one pass."""
+        x.baddbmm_(self.matrix.T.expand(len(x), -1, -1), y)
 
 
 class WaveFFT:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from sciml.layers import FourierBasis, FourierBlock, Perceptron
+from sciml.layers.coordinates import with_coordinates
 from sciml.models.card import Card
 from solvers.grid import Grid
 
@@ -77,18 +77,8 @@ class FNO(nn.Module):
         grid = self.grid.resized(a.shape[2:])
         basis = FourierBasis(grid, self.modes, self.period, like=a)
         v = a.movedim((0, 1), (-2, -1))  # [*space, b, c]
-        v = self.lifting(torch.cat((v, *_coordinates(grid, v)), dim=-1))
+        walls = tuple(axis for axis in grid.axes if not axis.is_periodic)
+        v = self.lifting(with_coordinates(v, grid, walls))
         for i, block in enumerate(self.blocks):
             v = block(v, basis, last=i == len(self.blocks) - 1)
         return self.projection(v).movedim((-2, -1), (0, 1)).contiguous()
-
-
-def _coordinates(grid: Grid, like: Tensor) -> list[Tensor]:
-    """Position along each non-periodic axis, scaled to [0, 1], as channels [*space, b, 1]."""
-    channels = []
-    for i, axis in enumerate(grid.axes):
-        if not axis.is_periodic:
-            s = ((axis.coordinates() - axis.lower) / axis.length).to(like.device, like.dtype)
-            s = s.reshape(-1, *[1] * (grid.ndim - i + 1))
-            channels.append(s.expand(*like.shape[:-1], 1))
-    return channels
