@@ -113,9 +113,9 @@ def test_export_of_larger_batches_and_the_original_form():
     torch.testing.assert_close(program.module()(b), model(b))
 
 
-def in_pieces_and_compiled(backend, **settings):
+def in_pieces_and_compiled(backend):
     """Loss and gradients of both; a graph break is an error."""
-    model = small((12, 13), **settings)
+    model = small((12, 13), depth=1)
     compiled = torch.compile(model, backend=backend, fullgraph=True)
     a = torch.randn(3, 2, 12, 13)
     found = []
@@ -131,6 +131,7 @@ def test_compiles_as_one_graph(backend):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_compiles_to_machine_code():
     in_pieces_and_compiled("inductor")
 
