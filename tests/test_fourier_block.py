@@ -185,6 +185,30 @@ def test_parametrised_weights_are_used(counted, monkeypatch):
     torch.testing.assert_close(all_gradients(block, v, basis, False), fused)
 
 
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_exchanged_parts_run(counted):
+    for place, part in (
+        ("skip", Doubled(4, 4, bias=False)),
+        ("skip", nn.Linear(4, 4)),
+        ("mlp.1", nn.GELU("tanh")),
+        ("mlp.2", Doubled(2, 4)),
+        ("convolution.bias", None),
+    ):
+        block, v, basis = layer()
+        block.set_submodule(place, part.double()) if part else setattr(
+            block.convolution, "bias", None
+        )
+        u = block.convolution(v, basis) + block.skip(v)
+        gelu = nn.functional.gelu
+        wanted = gelu(nn.Sequential(*block.mlp)(gelu(u)) + block.gate * v)
+        torch.testing.assert_close(block(v, basis, last=False), wanted)
+    assert counted.block == 0 and counted.perceptron == 3  # where the perceptron is as it was
+
+
 def test_transforms_of_torch_func_and_forward_mode_take_the_parts(counted):
     block, v, basis = layer()
     call = lambda v: block(v, basis, last=False)  # noqa: E731

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from sciml.layers.fourier_basis import FourierBasis
-from sciml.layers.fusion import chunks, fusible
+from sciml.layers.fusion import chunks, fusible, is_still
 from sciml.layers.perceptron import Perceptron, gradients, hidden_gradient
-from sciml.layers.spectral_conv import SpectralConv, add_mean
+from sciml.layers.spectral_conv import Mixing, SpectralConv, add_mean
 from sciml.layers.spectral_weight import DenseWeight
 
 aten = torch.ops.aten
@@ -36,8 +36,21 @@ class FourierBlock(nn.Module):
         self.mlp = Perceptron(width, max(width // 2, 1), width)
         self.gate = nn.Parameter(torch.ones(width))
 
+    @property
+    def is_standard(self) -> bool:
+        """Whether the parts are of the kinds that the constructor chose."""
+        return (
+            is_still(self.convolution, SpectralConv)
+            and is_still(self.convolution.mixing, Mixing)
+            and self.convolution.bias is not None
+            and is_still(self.skip, nn.Linear)
+            and self.skip.bias is None
+            and is_still(self.mlp, Perceptron)
+            and self.mlp.is_standard
+        )
+
     def forward(self, v: Tensor, basis: FourierBasis, *, last: bool) -> Tensor:
-        if fusible(self, v):
+        if fusible(self, v) and self.is_standard:
             first, _, second = self.mlp
             weights = (
                 self.convolution.weight.dense(),
@@ -55,10 +68,10 @@ class FourierBlock(nn.Module):
 class FusedBlock(torch.autograd.Function):
     """The block with its backward pass by hand; pointwise work goes in chunks of rows.
 
-    Saved are v, u = K v + W v and the truncated spectrum of v; the rest is computed again, which
-    costs a fifth of the step and saves three quarters of the memory. Nothing saved is written to,
-    so the graph may be walked twice. A backward pass that will itself be differentiated runs the
-    parts under autograd.
+    Saved are v, u = K v + W v and the truncated spectrum of v; the rest is computed again, so that a
+    training step needs about a third of the memory. Nothing saved is written to: the graph may be
+    walked twice. A backward pass that will itself be differentiated runs the parts under autograd.
+    `keep` is false where no gradient can be asked for.
     """
 
     @staticmethod

@@ -33,6 +33,11 @@ def fusible(layer: nn.Module, x: Tensor) -> bool:
     )
 
 
+def is_still(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether the module computes what a `kind` does, and has not been put in its place."""
+    return isinstance(module, kind) and type(module).forward is kind.forward
+
+
 def _observed(module: nn.Module) -> bool:
     """Whether calling the module does more than its `forward`, or another one."""
     return bool(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
-from sciml.layers.fusion import chunks, fusible
+from sciml.layers.fusion import chunks, fusible, is_still
 
 aten = torch.ops.aten
 
@@ -23,8 +23,20 @@ class Perceptron(nn.Sequential):
             nn.Linear(hidden_channels, out_channels),
         )
 
+    @property
+    def is_standard(self) -> bool:
+        """Whether the parts are of the kinds that the constructor chose."""
+        kinds = (nn.Linear, nn.GELU, nn.Linear)
+        return (
+            len(self) == 3
+            and all(map(is_still, self, kinds))
+            and self[1].approximate == "none"
+            and self[0].bias is not None
+            and self[2].bias is not None
+        )
+
     def forward(self, x: Tensor) -> Tensor:
-        if not fusible(self, x):
+        if not (fusible(self, x) and self.is_standard):
             return super().forward(x)
         first, _, second = self
         return FusedPerceptron.apply(x, first.weight, first.bias, second.weight, second.bias)

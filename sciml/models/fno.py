@@ -1,10 +1,10 @@
 """Fourier neural operator in one, two and three dimensions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from sciml.layers import FourierBasis, FourierBlock, Perceptron
+from sciml.layers import DenseWeight, FourierBasis, FourierBlock, Perceptron
 from sciml.layers.coordinates import with_coordinates
 from sciml.models.card import Card
 from solvers.grid import Grid
@@ -27,7 +27,8 @@ class FNO(nn.Module):
 
     Input [b, in_channels, *space] on `grid` at any resolution, output [b, out_channels, *space].
     On grids coarser than 2 `modes` points the missing modes are left out. The grid must be
-    uniform. Good start: width=32, modes=12, depth=4.
+    uniform. `weight` makes the weight of each K (see `SpectralConv`). Good start: width=32,
+    modes=12, depth=4.
     """
 
     card = Card("Li et al. 2021, arXiv:2010.08895")
@@ -43,6 +44,7 @@ class FNO(nn.Module):
         modes: int | Sequence[int] = 12,
         depth: int = 4,
         padding: float = 0.25,
+        weight: Callable[[Sequence[int], int, int], nn.Module] = DenseWeight,
     ):
         super().__init__()
         self.grid = grid if grid is not None else Grid.box((2,) * ndim)
@@ -65,7 +67,7 @@ class FNO(nn.Module):
         self.period = tuple(1.0 if axis.is_periodic else 1 + padding for axis in self.grid.axes)
         coordinates = sum(not axis.is_periodic for axis in self.grid.axes)
         self.lifting = Perceptron(in_channels + coordinates, 2 * width, width)
-        self.blocks = nn.ModuleList(FourierBlock(width, self.modes) for _ in range(depth))
+        self.blocks = nn.ModuleList(FourierBlock(width, self.modes, weight) for _ in range(depth))
         self.projection = Perceptron(width, 2 * width, out_channels)
 
     def forward(self, a: Tensor) -> Tensor:
