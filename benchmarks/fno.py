@@ -87,9 +87,10 @@ def main() -> None:
             if variant == "fp32" or not options.quick or number == 1:
                 found, speed = against_neuralop(case, variant, 5 if options.quick else 9)
                 ratios.setdefault(variant, []).append(speed)
+                if variant == "fp32":
+                    for row, code in zip(found, CODES, strict=True):
+                        row["peak MiB"] = kept[code]
                 rows += found
-        for row, code in zip(rows[-len(CODES) :], CODES, strict=True):
-            row["peak MiB"] = kept[code]
     emit(
         "fno",
         _aligned(rows),

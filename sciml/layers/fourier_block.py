@@ -68,7 +68,7 @@ class FourierBlock(nn.Module):
 class FusedBlock(torch.autograd.Function):
     """The block with its backward pass by hand; pointwise work goes in chunks of rows.
 
-    Saved are v, u = K v + W v and the truncated spectrum of v; the rest is computed again, so that a
+    Saved are v, u = K v + W v and the truncated spectrum of v; the rest is computed again: a
     training step needs about a third of the memory. Nothing saved is written to: the graph may be
     walked twice. A backward pass that will itself be differentiated runs the parts under autograd.
     `keep` is false where no gradient can be asked for.
