@@ -25,10 +25,10 @@ from datasets.windows import Windows
 from sciml.evaluation.evaluate import evaluate
 from sciml.evaluation.report import write_report
 from sciml.evaluation.result import Evaluation
-from sciml.models import Surrogate, build_model, parameter_count, prepare_model
 from sciml.evaluation.rollout import evaluate_rollout
 from sciml.evaluation.rollout_errors import save_rollouts, summary
 from sciml.evaluation.run_folder import ROLLOUTS
+from sciml.models import Surrogate, build_model, parameter_count, prepare_model
 from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.runtime.history import take_curves
 from sciml.runtime.origin import origin, require_fair_test, require_same_run

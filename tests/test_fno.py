@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sciml.models import FNO
+from sciml.models import FNO, FNOOriginal
 from solvers.grid import Axis, Grid
 
 
@@ -101,6 +101,80 @@ def test_exports_with_any_batch_size():
     program = torch.export.export(model, (a,), dynamic_shapes=({0: torch.export.Dim("b")},))
     b = torch.randn(5, 2, 12, 12)
     torch.testing.assert_close(program.module()(b), model(b))
+
+
+def test_export_of_larger_batches_and_the_original_form():
+    grid = Grid.box((12, 12))
+    torch.manual_seed(0)
+    model = FNOOriginal(2, 1, 2, grid=grid, width=4, modes=3, depth=2).eval()
+    a = torch.randn(3, 2, 12, 12)
+    program = torch.export.export(model, (a,), dynamic_shapes=({0: torch.export.Dim("b")},))
+    b = torch.randn(7, 2, 12, 12)
+    torch.testing.assert_close(program.module()(b), model(b))
+
+
+def in_pieces_and_compiled(backend):
+    """Loss and gradients of both; a graph break is an error."""
+    model = small((12, 13), depth=1)
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    a = torch.randn(3, 2, 12, 13)
+    found = []
+    for call in (model, compiled):
+        loss = call(a).square().mean()
+        found.append((loss, torch.autograd.grad(loss, tuple(model.parameters()))))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiles_as_one_graph(backend):
+    in_pieces_and_compiled(backend)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_compiles_to_machine_code():
+    in_pieces_and_compiled("inductor")
+
+
+@pytest.mark.parametrize("shape", [(16,), (17,), (32, 32), (31, 33), (9, 10, 11)], ids=str)
+def test_equivariance_in_single_precision(shape):
+    model = small(shape, periodic(shape))
+    a = torch.randn(2, 2, *shape)
+    axes, steps = tuple(range(2, 2 + len(shape))), tuple(range(3, 3 + len(shape)))
+    wanted = model(a).roll(steps, axes)
+    assert (model(a.roll(steps, axes)) - wanted).norm() < 1e-6 * wanted.norm()
+
+
+def test_band_limited_input_gives_one_function_on_all_grids():
+    """What GELU makes of it is not band-limited, but decays fast in a smooth network: from 48
+    points on the output at common points changes by less than 1e-5.
+    """
+    torch.manual_seed(0)
+    model = FNO(1, 1, 2, grid=periodic((48, 48)), width=8, modes=6, depth=3)
+
+    def output(n):
+        x, y = periodic((n, n)).mesh(torch.float32)
+        wave = torch.cos(2 * math.pi * (x + 2 * y)) + torch.sin(2 * math.pi * (2 * x - y)) + 0.5
+        with torch.no_grad():
+            return model(wave[None, None])[..., :: n // 3, :: n // 3]
+
+    wanted = output(96)
+    for n in (48, 51, 63):
+        assert (output(n) - wanted).norm() < 1e-5 * wanted.norm()
+
+
+def test_bfloat16_autocast():
+    """Pointwise layers in bfloat16, transforms in float32."""
+    model, a = small((16, 16)), torch.randn(2, 2, 16, 16)
+    exact = model(a)
+    with torch.autocast("cpu", torch.bfloat16):
+        u = model(a)
+        loss = u.float().square().mean()
+    loss.backward()
+    assert 1e-6 < (u - exact).norm() / exact.norm() < 2e-2
+    assert all(
+        p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters()
+    )
 
 
 def test_refusals():

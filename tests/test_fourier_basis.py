@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from sciml.layers import FourierBasis, SpectralConv
+from sciml.layers import FourierBasis, SpectralConv, fourier_basis
+from sciml.layers.trigonometric import WaveFFT, WaveMatrix
 from solvers.grid import Axis, Grid
 
 SHAPES = [(16,), (17,), (12, 16), (13, 16), (12, 17), (13, 15), (8, 10, 12), (9, 10, 11)]
@@ -139,3 +140,71 @@ def test_convolution_gradients():
         ),
         parameters,
     )
+
+
+@pytest.mark.parametrize("points", ["cells", "left", "nodes"])
+@pytest.mark.parametrize("period", [1.0, 1.5])
+@pytest.mark.parametrize(
+    "shape, modes",
+    [((16,), 8), ((17,), 8), ((12,), 9), ((12, 17), 6), ((13, 16), 4), ((9, 8, 11), 4)],
+    ids=str,
+)
+def test_products_and_ffts_agree(shape, modes, period, points, monkeypatch):
+    """Both directions and both adjoints, Nyquist modes and missing modes included."""
+    grid = Grid.box(shape, points=points)
+    x = torch.randn(*shape, 2, 3, dtype=torch.float64)
+
+    def both(largest):
+        monkeypatch.setattr(fourier_basis, "LARGEST_PRODUCT", largest)
+        return FourierBasis(grid, (modes,) * len(shape), (period,) * len(shape), like=x)
+
+    products, ffts = both(100), both(0)
+    samples = [(n - (points == "nodes")) * period for n in shape]
+    fit = [n.is_integer() and n >= size for n, size in zip(samples, shape, strict=True)]
+    kinds = [WaveFFT if ok else WaveMatrix for ok in fit]
+    assert [type(waves) for waves in ffts._synthesis] == kinds
+    assert all(type(waves) is WaveMatrix for waves in products._analysis)
+    z = torch.randn_like(products.analyse(x))
+    for one, other in ((products, ffts), (products.adjoint, ffts.adjoint)):
+        torch.testing.assert_close(one.analyse(x), other.analyse(x), rtol=0, atol=1e-12)
+        torch.testing.assert_close(one.synthesise(z), other.synthesise(z), rtol=0, atol=1e-12)
+    added = x.clone()
+    ffts.add_synthesis(added, z)
+    torch.testing.assert_close(added, x + products.synthesise(z), rtol=0, atol=1e-12)
+
+
+def test_ffts_take_over_beyond_64_modes():
+    x = torch.randn(160, 1, dtype=torch.float64)
+    kinds = [
+        type(FourierBasis(periodic((160,)), (m,), (p,), like=x)._analysis[0])
+        for m, p in ((64, 1.0), (65, 1.0), (65, 1.003))
+    ]
+    assert kinds == [WaveMatrix, WaveFFT, WaveMatrix]  # 160 * 1.003 is no integer
+
+
+@pytest.mark.parametrize("shape", [(16,), (9, 12), (6, 7, 8)], ids=str)
+def test_adjoint(shape):
+    """<analyse(x), z> = <x, adjoint.synthesise(z)> and the other way round."""
+    grid = Grid.box(shape, points="nodes")
+    x = torch.randn(*shape, 2, dtype=torch.float64)
+    basis = FourierBasis(grid, (3,) * len(shape), (1.25,) * len(shape), like=x)
+    z = torch.randn_like(basis.analyse(x))
+    dot = lambda p, q: (p.conj() * q).real.sum()  # noqa: E731
+    torch.testing.assert_close(dot(basis.analyse(x), z), dot(x, basis.adjoint.synthesise(z)))
+    torch.testing.assert_close(dot(basis.synthesise(z), x), dot(z, basis.adjoint.analyse(x)))
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["with bias", "without"])
+def test_hooks_see_spectra_whose_product_is_the_gradient_of_the_weight(bias):
+    torch.manual_seed(0)
+    layer = SpectralConv(3, 2, (3, 4), bias=bias).double()
+    x = torch.randn(9, 10, 5, 3, dtype=torch.float64, requires_grad=True)
+    basis = FourierBasis(periodic((9, 10)), (3, 4), (1.0, 1.0), like=x)
+    seen = {}
+    layer.mixing.register_forward_pre_hook(lambda m, args: seen.update(first=args[0].detach()))
+    layer.mixing.register_full_backward_hook(lambda m, inner, outer: seen.update(second=outer[0]))
+    layer(x, basis).square().sum().backward()
+    assert seen["first"].shape == (6, 5, 5, 3) and seen["second"].shape == (6, 5, 5, 2)
+    torch.testing.assert_close(seen["first"], from_fft(x.detach(), (3, 4)))
+    product = torch.einsum("xybi,xybo->xyio", seen["first"].conj(), seen["second"])
+    torch.testing.assert_close(torch.view_as_complex(layer.weight.entries.grad), product)

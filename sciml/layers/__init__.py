@@ -8,6 +8,7 @@ from sciml.layers.cp_weight import CPWeight
 from sciml.layers.dense_stack import DenseStack
 from sciml.layers.factorized_weight import FactorizedWeight
 from sciml.layers.fourier_basis import FourierBasis
+from sciml.layers.fourier_block import FourierBlock
 from sciml.layers.fourier_branch import FourierBranch
 from sciml.layers.grid_fit import GridFit
 from sciml.layers.joint_weights import JointWeights
@@ -15,6 +16,7 @@ from sciml.layers.multigrid_conv import MultigridConv
 from sciml.layers.neural_spectral_block import NeuralSpectralBlock
 from sciml.layers.patch_merging import PatchMerging, PatchUnmerging
 from sciml.layers.patching import Patching
+from sciml.layers.perceptron import Perceptron
 from sciml.layers.perceptron_branch import PerceptronBranch
 from sciml.layers.position_bias import PositionBias
 from sciml.layers.resample import Resample
@@ -40,6 +42,7 @@ __all__ = [
     "DenseWeight",
     "FactorizedWeight",
     "FourierBasis",
+    "FourierBlock",
     "FourierBranch",
     "GridFit",
     "JointWeights",
@@ -48,6 +51,7 @@ __all__ = [
     "PatchMerging",
     "PatchUnmerging",
     "Patching",
+    "Perceptron",
     "PerceptronBranch",
     "PositionBias",
     "Resample",

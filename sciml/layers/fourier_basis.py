@@ -1,4 +1,4 @@
-"""Truncated Fourier transform of real fields by matrix products, on any grid size, odd or even."""
+"""Truncated Fourier transform of real fields on any grid size, odd or even."""
 
 import math
 from collections.abc import Sequence
@@ -6,20 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from solvers.grid import Grid
+from sciml.layers.trigonometric import WaveFFT, WaveMatrix
+from solvers.grid import Axis, Grid
 
-
-def _trigonometric(k: Tensor, n: int, period: float, points: str) -> tuple[Tensor, Tensor, float]:
-    """cos and sin of 2 pi k s[j], stacked [2, k, n], the quadrature weights [n] and N (see
-    below).
-    """
-    intervals = n - 1 if points == "nodes" else n
-    samples = intervals * period
-    angle = 2 * math.pi * torch.outer(k, torch.arange(n, dtype=torch.float64)) / samples
-    weight = torch.full((n,), 1 / samples, dtype=torch.float64)
-    if points == "nodes":
-        weight[0] = weight[-1] = 0.5 / samples  # trapezoidal rule
-    return torch.stack((angle.cos(), angle.sin())), weight, samples
+LARGEST_PRODUCT = 64  # modes up to which matrix products are as fast as FFTs, measured
 
 
 class FourierBasis:
@@ -35,43 +25,44 @@ class FourierBasis:
     is the field whose full spectrum is Hermitian.
 
     `period` > 1 continues the field by zero beyond the axis: its period is that many axis lengths.
-    Nothing is padded, since zeros add nothing to the sum and no value outside is asked for, and
-    the continuation has the same physical length on every grid.
+    The continuation has the same physical length on every grid.
 
     Modes that the grid does not hold (2 |k| > N) are zero, so an operator learnt on a fine grid
-    acts on a coarser one as on a band-limited function. The products run over real matrices [2(m
-    + 1), n] axis by axis; sums and differences of the small result give the complex modes. They
-    take O(n m) operations per line and beat a full FFT up to about m = 30.
+    acts on a coarser one as on a band-limited function.
+
+    Axis by axis, a real field is multiplied with 2 (m + 1) cosines and sines; sums and differences
+    of the small result give the complex modes. The products are matrix products up to
+    m = `LARGEST_PRODUCT`, where they beat an FFT, and wherever N is no integer; FFTs otherwise.
 
     Fields are real with the points first, [*space, *rest]; spectra are complex, [*modes, *rest].
     """
 
     def __init__(self, grid: Grid, modes: Sequence[int], period: Sequence[float], like: Tensor):
         self.shape, self.modes = grid.shape, tuple(modes)
-        self._analysis, self._synthesis = [], []
-        for axis, m, p in zip(grid.axes, self.modes, period, strict=True):
-            last = axis is grid.axes[-1]
-            k = torch.arange(m + 1, dtype=torch.float64)
-            waves, weight, samples = _trigonometric(k, axis.size, p, axis.points)
-            waves = waves * (2 * k <= samples)[:, None]
-            nyquist = 2 * k == samples
-            if last:  # modes -k are the conjugates of k
-                multiplicity = torch.where((k == 0) | nyquist, 1.0, 2.0)
-            else:  # k and -k are one mode at the Nyquist frequency; -m alone is kept there
-                multiplicity = torch.where(nyquist & (k < m), 0.5, 1.0)
-            matrices = waves * weight, waves * multiplicity[:, None]
-            for matrix, store in zip(matrices, (self._analysis, self._synthesis), strict=True):
-                store.append(matrix.reshape(2 * (m + 1), axis.size).to(like.device, like.dtype))
+        pairs = [
+            _waves(axis, m, p, like, last=axis is grid.axes[-1])
+            for axis, m, p in zip(grid.axes, self.modes, period, strict=True)
+        ]
+        self._analysis, self._synthesis = zip(*pairs, strict=True)
+
+    @property
+    def adjoint(self) -> "FourierBasis":
+        """Its `analyse` is the adjoint of `synthesise`, its `synthesise` that of `analyse`, in the
+        real inner product: what they do to gradients.
+        """
+        other = object.__new__(FourierBasis)
+        other.shape, other.modes = self.shape, self.modes
+        other._analysis, other._synthesis = self._synthesis, self._analysis
+        return other
 
     def analyse(self, x: Tensor) -> Tensor:
         """Spectrum [*modes, *rest] of a field x [*space, *rest]."""
-        rest = x.shape[len(self.shape) :]
-        done = 1
-        for matrix in self._analysis:
-            x = torch.matmul(matrix, x.reshape(done, matrix.shape[1], -1))
-            done *= matrix.shape[0]
+        rest, axes = x.shape[len(self.shape) :], range(len(self.shape))
+        for axis in reversed(axes):  # the last first: small matrices that stay in the cache
+            lines = x.reshape(math.prod(self.shape[:axis]), self.shape[axis], -1)
+            x = self._analysis[axis].sums(lines)
         parts = [size for m in self.modes for size in (2, m + 1)]
-        x = x.reshape(*parts, *rest)  # cos and sin parts of every axis
+        x = x.reshape(*parts, *rest)  # cosine and sine sums of every axis
         axis = 2 * (len(self.modes) - 1)
         cosine, sine = x.unbind(axis)
         z = torch.complex(cosine, -sine)
@@ -86,6 +77,15 @@ class FourierBasis:
     def synthesise(self, z: Tensor) -> Tensor:
         """Field [*space, *rest] with the spectrum z [*modes, *rest]."""
         rest = z.shape[len(self.shape) :]
+        return self._synthesis[-1].field(self._partial(z)).reshape(*self.shape, *rest)
+
+    def add_synthesis(self, x: Tensor, z: Tensor) -> None:
+        """x += synthesise(z), in place; x is contiguous."""
+        y = self._partial(z)
+        self._synthesis[-1].add_field(x.view(len(y), self.shape[-1], -1), y)
+
+    def _partial(self, z: Tensor) -> Tensor:
+        """All of the synthesis but its last step, along the last axis."""
         for axis, m in enumerate(self.modes[:-1]):
             axis *= 2
             low, high = z.split(m, dim=axis)
@@ -93,10 +93,37 @@ class FourierBasis:
             low, high = torch.cat((low, edge), dim=axis), torch.cat((edge, high), dim=axis)
             z = torch.stack((low + high, 1j * (low - high)), dim=axis)
         x = torch.stack((z.real, -z.imag), dim=2 * (len(self.modes) - 1))
-        todo = [matrix.shape[0] for matrix in self._synthesis]
-        tail = 1
-        for matrix in reversed(self._synthesis):
-            todo.pop()
-            x = torch.matmul(matrix.T, x.reshape(math.prod(todo), matrix.shape[0], -1))
-            tail *= matrix.shape[1]
-        return x.reshape(*self.shape, *rest)
+        done = 1
+        for waves, n, m in zip(self._synthesis, self.shape, self.modes, strict=True):
+            x = x.reshape(done, 2 * (m + 1), -1)
+            if waves is not self._synthesis[-1]:
+                x, done = waves.field(x), done * n
+        return x
+
+
+def _waves(
+    axis: Axis, m: int, period: float, like: Tensor, *, last: bool
+) -> tuple[WaveMatrix | WaveFFT, WaveMatrix | WaveFFT]:
+    """Analysis and synthesis along one axis."""
+    intervals = axis.size - 1 if axis.points == "nodes" else axis.size
+    samples = intervals * period
+    points = torch.full((axis.size,), 1 / samples, dtype=torch.float64)
+    if axis.points == "nodes":
+        points[0] = points[-1] = 0.5 / samples  # trapezoidal rule
+    k = torch.arange(m + 1, dtype=torch.float64)
+    nyquist = 2 * k == samples
+    if last:  # modes -k are the conjugates of k
+        count = torch.where((k == 0) | nyquist, 1.0, 2.0).double()
+    else:  # k and -k are one mode at the Nyquist frequency; -m alone is kept there
+        count = torch.where(nyquist & (k < m), 0.5, 1.0).double()
+    one = torch.ones_like
+    whole = round(samples)
+    if m > LARGEST_PRODUCT and abs(samples - whole) < 1e-9 * samples and whole >= axis.size:
+        return (
+            WaveFFT(one(k), points, whole, like),
+            WaveFFT(count, one(points), whole, like),
+        )
+    return (
+        WaveMatrix(one(k), points, samples, like),
+        WaveMatrix(count, one(points), samples, like),
+    )

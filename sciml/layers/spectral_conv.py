@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from sciml.layers.fourier_basis import FourierBasis
 from sciml.layers.spectral_weight import DenseWeight
@@ -16,6 +17,10 @@ class SpectralConv(nn.Module):
     the modes, their order and the grids. Input and output have the points first, [*space, b, c].
     `weight`, called with (kept modes per axis, in, out), makes the module that holds R:
     `DenseWeight` or a factorised one. The bias is added to mode zero, which costs nothing.
+
+    `mixing` is where R is applied: its forward hooks see the truncated spectrum of v, complex
+    [*modes, b, in], its backward hooks the gradient of the mixed one, complex [*modes, b, out].
+    The gradient of R[k] is conj(first)^T second.
     """
 
     def __init__(
@@ -24,15 +29,32 @@ class SpectralConv(nn.Module):
         out_channels: int,
         modes: Sequence[int],
         weight: Callable[[Sequence[int], int, int], nn.Module] = DenseWeight,
+        bias: bool = True,
     ):
         super().__init__()
         self.modes = tuple(modes)
         spectrum = (*(2 * m for m in self.modes[:-1]), self.modes[-1] + 1)
-        self.weight = weight(spectrum, in_channels, out_channels)
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.weight, self.mixing = weight(spectrum, in_channels, out_channels), Mixing()
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def forward(self, x: Tensor, basis: FourierBasis) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # there are no complex halves
-            spectrum = self.weight.contract(basis.analyse(x.to(self.bias.dtype)))
-            spectrum[(0,) * len(self.modes)] += self.bias
+            spectrum = basis.analyse(x.to(next(self.weight.parameters()).dtype))
+            spectrum = self.mixing(spectrum, self.weight)
+            if self.bias is not None:
+                spectrum = add_mean(spectrum, self.bias)
             return basis.synthesise(spectrum)
+
+
+class Mixing(nn.Module):
+    """sum_i spectrum[k, b, i] R[k, i, o] by the module that holds R."""
+
+    def forward(self, spectrum: Tensor, weight: nn.Module) -> Tensor:
+        return weight.contract(spectrum)
+
+
+def add_mean(spectrum: Tensor, mean: Tensor) -> Tensor:
+    """The spectrum [*modes, b, c] of a field to which mean [c] is added."""
+    *modes, b, c = spectrum.shape
+    rest = [k for size in reversed(modes) for k in (0, size - 1)]
+    return spectrum + pad(mean.expand(*[1] * len(modes), b, c), (0, 0, 0, 0, *rest))

@@ -4,6 +4,7 @@ from sciml.models.build import build_model, parameter_count, prepare_model
 from sciml.models.card import Card
 from sciml.models.deeponet import DeepONet
 from sciml.models.fno import FNO
+from sciml.models.fno_original import FNOOriginal
 from sciml.models.lsm import LSM
 from sciml.models.message_passing import MessagePassing
 from sciml.models.mg_tfno import MGTFNO
@@ -23,6 +24,7 @@ __all__ = [
     "Card",
     "DeepONet",
     "FNO",
+    "FNOOriginal",
     "LSM",
     "MGTFNO",
     "MIONet",

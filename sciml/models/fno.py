@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
-from sciml.layers import DenseWeight, FourierBasis, SpectralConv
+from sciml.layers import DenseWeight, FourierBasis, FourierBlock, Perceptron
+from sciml.layers.coordinates import with_coordinates
 from sciml.models.card import Card
 from solvers.grid import Grid
 
@@ -80,50 +79,8 @@ class FNO(nn.Module):
         grid = self.grid.resized(a.shape[2:])
         basis = FourierBasis(grid, self.modes, self.period, like=a)
         v = a.movedim((0, 1), (-2, -1))  # [*space, b, c]
-        v = self.lifting(torch.cat((v, *_coordinates(grid, v)), dim=-1))
+        walls = tuple(axis for axis in grid.axes if not axis.is_periodic)
+        v = self.lifting(with_coordinates(v, grid, walls))
         for i, block in enumerate(self.blocks):
             v = block(v, basis, last=i == len(self.blocks) - 1)
         return self.projection(v).movedim((-2, -1), (0, 1)).contiguous()
-
-
-class FourierBlock(nn.Module):
-    """v <- s( M( s(K v + W v) ) + g v ); `last` leaves the two activations s out."""
-
-    def __init__(
-        self,
-        width: int,
-        modes: Sequence[int],
-        weight: Callable[[Sequence[int], int, int], nn.Module],
-    ):
-        super().__init__()
-        self.convolution = SpectralConv(width, width, modes, weight)
-        self.skip = nn.Linear(width, width, bias=False)
-        self.mlp = Perceptron(width, max(width // 2, 1), width)
-        self.gate = nn.Parameter(torch.ones(width))
-
-    def forward(self, v: Tensor, basis: FourierBasis, *, last: bool) -> Tensor:
-        u = self.convolution(v, basis) + self.skip(v)
-        u = torch.addcmul(self.mlp(u if last else gelu(u)), self.gate, v)
-        return u if last else gelu(u)
-
-
-class Perceptron(nn.Sequential):
-    """Two linear layers with GELU between them, applied to the last axis."""
-
-    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int):
-        super().__init__(
-            nn.Linear(in_channels, hidden_channels),
-            nn.GELU(),
-            nn.Linear(hidden_channels, out_channels),
-        )
-
-
-def _coordinates(grid: Grid, like: Tensor) -> list[Tensor]:
-    """Position along each non-periodic axis, scaled to [0, 1], as channels [*space, b, 1]."""
-    channels = []
-    for i, axis in enumerate(grid.axes):
-        if not axis.is_periodic:
-            s = ((axis.coordinates() - axis.lower) / axis.length).to(like.device, like.dtype)
-            s = s.reshape(-1, *[1] * (grid.ndim - i + 1))
-            channels.append(s.expand(*like.shape[:-1], 1))
-    return channels

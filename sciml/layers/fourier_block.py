@@ -1,0 +1,136 @@
+"""The block of a Fourier neural operator."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, linear
+
+from sciml.layers.fourier_basis import FourierBasis
+from sciml.layers.fusion import chunks, fusible, is_still
+from sciml.layers.perceptron import Perceptron, gradients, hidden_gradient
+from sciml.layers.spectral_conv import Mixing, SpectralConv, add_mean
+from sciml.layers.spectral_weight import DenseWeight
+
+aten = torch.ops.aten
+
+
+class FourierBlock(nn.Module):
+    """v <- s( M( s(K v + W v) ) + g v ); `last` leaves the two activations s out.
+
+    K is a `SpectralConv`, W a linear map and M a `Perceptron` at each point, g a gate per channel,
+    s = GELU. v has the points first, [*space, b, width]. Where `fusible` allows the block is one
+    operation that keeps v, K v + W v and the truncated spectrum for its backward pass; otherwise,
+    among others where a hook watches one of its parts, these are called one by one.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        modes: Sequence[int],
+        weight: Callable[[Sequence[int], int, int], nn.Module] = DenseWeight,
+    ):
+        super().__init__()
+        self.convolution = SpectralConv(width, width, modes, weight)
+        self.skip = nn.Linear(width, width, bias=False)
+        self.mlp = Perceptron(width, max(width // 2, 1), width)
+        self.gate = nn.Parameter(torch.ones(width))
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether the parts are of the kinds that the constructor chose."""
+        return (
+            is_still(self.convolution, SpectralConv)
+            and is_still(self.convolution.mixing, Mixing)
+            and self.convolution.bias is not None
+            and is_still(self.skip, nn.Linear)
+            and self.skip.bias is None
+            and is_still(self.mlp, Perceptron)
+            and self.mlp.is_standard
+        )
+
+    def forward(self, v: Tensor, basis: FourierBasis, *, last: bool) -> Tensor:
+        if fusible(self, v) and self.is_standard:
+            first, _, second = self.mlp
+            weights = (
+                self.convolution.weight.dense(),
+                self.convolution.bias,
+                self.skip.weight,
+                *(first.weight, first.bias, second.weight, second.bias),
+                self.gate,
+            )
+            return FusedBlock.apply(v.contiguous(), *weights, basis, last, torch.is_grad_enabled())
+        u = self.convolution(v, basis) + self.skip(v)
+        u = torch.addcmul(self.mlp(u if last else gelu(u)), self.gate, v)
+        return u if last else gelu(u)
+
+
+class FusedBlock(torch.autograd.Function):
+    """The block with its backward pass by hand; pointwise work goes in chunks of rows.
+
+    Saved are v, u = K v + W v and the truncated spectrum of v; the rest is computed again: a
+    training step needs about a third of the memory. Nothing saved is written to: the graph may be
+    walked twice. A backward pass that will itself be differentiated runs the parts under autograd.
+    `keep` is false where no gradient can be asked for.
+    """
+
+    @staticmethod
+    def forward(ctx, v, R, c, W, A, a, B, b, g, basis, last, keep):
+        ctx.basis, ctx.last = basis, last
+        rows = v.view(-1, v.shape[-1])
+        z = basis.analyse(v)
+        y = torch.matmul(z, R)
+        y[(0,) * len(basis.modes)] += c
+        u = torch.mm(rows, W.T)
+        basis.add_synthesis(u.view_as(v), y)
+        if keep:
+            ctx.save_for_backward(v, R, c, W, A, a, B, b, g, u, z)
+        out = torch.empty_like(v) if keep else u.view_as(v)
+        target = out.view_as(rows)
+        for part in chunks(*rows.shape):
+            q = aten.gelu_(torch.addmm(a, u[part] if last else gelu(u[part]), A.T))
+            r = torch.addcmul(b, rows[part], g, out=target[part]).addmm_(q, B.T)
+            if not last:
+                aten.gelu_(r)
+        return out
+
+    @staticmethod
+    def backward(ctx, dout):
+        v, R, c, W, A, a, B, b, g, u, z = ctx.saved_tensors
+        basis, last, inputs = ctx.basis, ctx.last, (v, R, c, W, A, a, B, b, g)
+        if torch.is_grad_enabled():  # to be differentiated again
+            return gradients(_parts(*inputs, basis, last), inputs, dout, ctx.needs_input_grad)
+        rows, dout = v.view(-1, v.shape[-1]), dout.reshape(-1, v.shape[-1])
+        dv, du = torch.empty_like(rows), torch.empty_like(rows)
+        dW, dA, da, dB, db, dg = (torch.zeros_like(p) for p in (W, A, a, B, b, g))
+        for part in chunks(*rows.shape):
+            x, dr = rows[part], dout[part]
+            p = u[part] if last else gelu(u[part])
+            h = torch.addmm(a, p, A.T)
+            if not last:
+                r = torch.addcmul(b, x, g).addmm_(gelu(h), B.T)
+                dr = aten.gelu_backward.grad_input(dr, r, grad_input=r)
+            dg += (dr * x).sum(0)
+            torch.mul(dr, g, out=dv[part])
+            dh = hidden_gradient(h, dr, B, dB, db)
+            dA.addmm_(dh.T, p)
+            da += dh.sum(0)
+            torch.mm(dh, A, out=du[part])
+            if not last:
+                aten.gelu_backward.grad_input(du[part], u[part], grad_input=du[part])
+            dW.addmm_(du[part].T, x)
+            dv[part].addmm_(du[part], W)
+        dy = basis.adjoint.analyse(du.view_as(v))
+        dR = torch.matmul(z.mH, dy)
+        dc = dy[(0,) * len(basis.modes)].real.sum(0)
+        basis.adjoint.add_synthesis(dv.view_as(v), torch.matmul(dy, R.mH))
+        return dv.view_as(v), dR, dc, dW, dA, da, dB, db, dg, None, None, None
+
+
+def _parts(v, R, c, W, A, a, B, b, g, basis: FourierBasis, last: bool) -> Tensor:
+    """The block as autograd sees it."""
+    y = add_mean(torch.matmul(basis.analyse(v), R), c)
+    u = basis.synthesise(y) + linear(v, W)
+    q = gelu(linear(u if last else gelu(u), A, a))
+    r = linear(q, B, b) + g * v
+    return r if last else gelu(r)

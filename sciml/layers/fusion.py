@@ -1,0 +1,55 @@
+"""When a layer may run as one fused operation instead of as the sum of its parts."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as hooks
+
+CHUNK = 1 << 19  # numbers of a field that are worked on at a time, to stay in the cache
+
+
+def fusible(layer: nn.Module, x: Tensor) -> bool:
+    """Whether nothing looks inside `layer` and plain reverse-mode differentiation is all there is.
+
+    Fused operations have a hand-written backward pass, which neither the transforms of torch.func,
+    nor forward mode, nor the compiler can take apart, and which calls no submodule, so hooks of
+    submodules would not run. Autocast casts the parts one by one. In all these cases the layer is
+    to run its parts.
+    """
+    return (
+        type(x) is Tensor
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and not torch.is_autocast_enabled(x.device.type)
+        and not torch._C._are_functorch_transforms_active()
+        and not hooks._has_any_global_hook()
+        and not any(_observed(part) for part in layer.modules() if part is not layer)
+        and all(
+            p.dtype == x.dtype and forward_ad.unpack_dual(p).tangent is None
+            for p in (x, *layer.parameters())
+        )
+    )
+
+
+def is_still(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether the module computes what a `kind` does, and has not been put in its place."""
+    return isinstance(module, kind) and type(module).forward is kind.forward
+
+
+def _observed(module: nn.Module) -> bool:
+    """Whether calling the module does more than its `forward`, or another one."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+    )
+
+
+def chunks(rows: int, channels: int) -> Iterator[slice]:
+    """Slices of `rows` rows with about `CHUNK` numbers each."""
+    step = max(CHUNK // channels, 1)
+    return (slice(start, start + step) for start in range(0, rows, step))
