@@ -59,7 +59,7 @@ def test_the_paper_size_is_the_same_recipe_at_another_size(name):
     small = OmegaConf.to_container(compose([f"data={name}"]).data.pde)
     paper = OmegaConf.to_container(compose([f"data={name}", f"pde@data.pde=paper/{name}"]).data.pde)
     assert {k for k in small if small[k] != paper.get(k)} <= {
-        *("resolution", "counts", "num_steps", "refine", "warm_up", "stepper"),
+        *("resolution", "counts", "num_steps", "refine", "warm_up", "stepper", "tail"),
         *("initial", "random_field"),
     }
     assert paper["_target_"] == small["_target_"] and paper["name"] == name
