@@ -214,3 +214,8 @@ def test_the_catalogue_lists_every_model():
     assert [entry.name for entry in listed] == MODELS
     fno = next(entry for entry in listed if entry.name == "fno")
     assert fno.parameters == 1_021_321 and fno.shape == (POINTS[2],) * 2
+
+
+def test_the_page_of_models_names_all_of_them():
+    text = (ROOT / "docs" / "models.md").read_text()
+    assert [name for name in OURS if f"`{name}`" not in text] == []
