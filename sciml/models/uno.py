@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from sciml.layers import FourierBasis, Resample, SpectralConv
+from sciml.layers import FourierBasis, Perceptron, Resample, SpectralConv
+from sciml.layers.coordinates import with_coordinates
 from sciml.models.card import Card
 from solvers.grid import Grid
 
@@ -64,11 +65,11 @@ class UNO(nn.Module):
         walls = sum(not axis.is_periodic for axis in grid.axes)
         upper, lower, last = channels[:-1], channels[1:], channels[-1]
         joined = (*(2 * c for c in lower[:-1]), last)  # there is no skip at the last level
-        self.lifting = _perceptron(in_channels + walls, max(channels[0] // 2, 1), channels[0])
+        self.lifting = Perceptron(in_channels + walls, max(channels[0] // 2, 1), channels[0])
         self.down = nn.ModuleList(map(_Operator, upper, lower, self.modes))
         self.bottom = nn.ModuleList(_Operator(last, last, self.modes[-1]) for _ in range(bottom))
         self.up = nn.ModuleList(map(_Operator, joined, upper, self.modes))
-        self.projection = _perceptron(2 * channels[0], channels[0], out_channels)
+        self.projection = Perceptron(2 * channels[0], channels[0], out_channels)
 
     def forward(self, a: Tensor) -> Tensor:
         ndim = self.grid.ndim
@@ -83,7 +84,8 @@ class UNO(nn.Module):
             for grid, modes in zip(grids[1:], self.modes, strict=True)
         ]
         v = a.movedim((0, 1), (-2, -1))  # [*space, b, c]
-        v = self.lifting(torch.cat((v, *_wall_coordinates(grids[0], v)), dim=-1))
+        walls = tuple(axis for axis in grids[0].axes if not axis.is_periodic)
+        v = self.lifting(with_coordinates(v, grids[0], walls))
         skips = []
         for level, operator in enumerate(self.down):
             skips.append(v)
@@ -110,14 +112,6 @@ class _Operator(nn.Module):
         return self.convolution(v, basis) + self.skip(v)
 
 
-def _perceptron(in_channels: int, hidden_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(in_channels, hidden_channels),
-        nn.GELU(),
-        nn.Linear(hidden_channels, out_channels),
-    )
-
-
 def _levels(grid: Grid, depth: int) -> list[Grid]:
     """The grid and `depth` coarser ones, each with half the intervals of that before."""
     grids = [grid]
@@ -126,16 +120,6 @@ def _levels(grid: Grid, depth: int) -> list[Grid]:
         sizes = (a.size // 2 + 1 if a.points == "nodes" else (a.size + 1) // 2 for a in axes)
         grids.append(grid.resized(tuple(sizes)))
     return grids
-
-
-def _wall_coordinates(grid: Grid, like: Tensor) -> list[Tensor]:
-    """Position along each axis that is not periodic, in [0, 1], as channels [*space, b, 1]."""
-    channels = []
-    for axis, x in zip(grid.axes, grid.mesh(), strict=True):
-        if not axis.is_periodic:
-            s = ((x - axis.lower) / axis.length).to(like.device, like.dtype)
-            channels.append(s[..., None, None].expand(*like.shape[:-1], 1))
-    return channels
 
 
 def _check(grid: Grid, ndim: int, channels: Sequence[int], modes: Sequence[int]) -> None:
