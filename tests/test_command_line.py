@@ -67,7 +67,10 @@ def test_a_run_from_another_folder(finished):
 @pytest.mark.parametrize(
     "overrides, expected",
     [
-        (["model=fnoo"], ["model=fnoo: no such model; choose one of fno, ", "did you mean fno?"]),
+        (
+            ["model=fnoo"],
+            ["model=fnoo: no such model; choose one of deeponet, ", "did you mean fno?"],
+        ),
         (["data=zzz"], ["data=zzz: no such data; choose one of allen_cahn, "]),
         (["modell=fno"], ["modell: no such key", "did you mean model?"]),
         (
@@ -391,7 +394,7 @@ def test_help_names_groups_keys_and_examples_without_torch(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
     for line in (
         "data: allen_cahn, ",
-        "model: fno, neuralop_codano, neuralop_fno",
+        "model: deeponet, deeponet_cnn, deeponet_fourier, fno, fno_original",
         "optimizer: adamw",
         "trainer: debug, default",
         "batch_size: ",

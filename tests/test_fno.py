@@ -103,6 +103,7 @@ def test_exports_with_any_batch_size():
     torch.testing.assert_close(program.module()(b), model(b))
 
 
+@pytest.mark.slow
 def test_export_of_larger_batches_and_the_original_form():
     grid = Grid.box((12, 12))
     torch.manual_seed(0)

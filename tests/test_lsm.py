@@ -187,6 +187,7 @@ def test_refusals():
         small(grid)(random(1, 3, 16, 16))
 
 
+@pytest.mark.slow
 def test_exports_with_any_batch_size():
     grid = Grid.box((20, 16))
     model, a = small(grid).eval(), random(3, 2, 20, 16)
