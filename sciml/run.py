@@ -29,6 +29,7 @@ from sciml.evaluation.rollout import evaluate_rollout
 from sciml.evaluation.rollout_errors import save_rollouts, summary
 from sciml.evaluation.run_folder import ROLLOUTS
 from sciml.models import Surrogate, build_model, parameter_count, prepare_model
+from sciml.runtime.allocator import keep_freed_memory
 from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.runtime.history import take_curves
 from sciml.runtime.origin import origin, require_fair_test, require_same_run
@@ -54,6 +55,7 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
     started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     _require_settings(config)
     _log_to_file_only("lightning.pytorch", "lightning.fabric", "lightning")
+    keep_freed_memory()
     torch.set_num_threads(config.threads if config.threads is not None else THREADS)
     seed_everything(config.seed, verbose=False)
     where, checkpoint = device(config), _checkpoint(config)
