@@ -23,7 +23,7 @@ COEFFICIENTS = {
 }
 # The same recipe on a coarser grid and for a shorter time, where the usual ones take long.
 SMALL = {
-    "data.pde.num_steps": 2,
+    "data.pde.num_steps": 1,
     "data.pde.warm_up": 0,
     "data.pde.refine": 1,
     "data.pde.tail": "null",
