@@ -62,17 +62,16 @@ class FourierBasis:
             lines = x.reshape(math.prod(self.shape[:axis]), self.shape[axis], -1)
             x = self._analysis[axis].sums(lines)
         parts = [size for m in self.modes for size in (2, m + 1)]
-        x = x.reshape(*parts, *rest)  # cosine and sine sums of every axis
-        axis = 2 * (len(self.modes) - 1)
-        cosine, sine = x.unbind(axis)
-        z = torch.complex(cosine, -sine)
-        for m in reversed(self.modes[:-1]):
-            axis -= 2
-            cosine, sine = z.unbind(axis)
-            sine = 1j * sine
-            low, high = cosine - sine, cosine + sine
-            z = torch.cat((low.narrow(axis, 0, m), high.narrow(axis, 1, m)), dim=axis)
-        return z
+        x = x.reshape(*parts, *rest)  # sums with the two kinds of waves, axis by axis
+        re, im = x.unbind(2 * (len(self.modes) - 1))  # e^(-ia) = cos a - i sin a on the last axis
+        for axis in reversed(range(len(self.modes) - 1)):
+            m, dim = self.modes[axis], 2 * axis
+            (c, s), (d, t) = re.unbind(dim), im.unbind(dim)  # C = c + i d, S = s + i t
+            low = [part.narrow(dim, 0, m) for part in (c, s, d, t)]
+            high = [part.narrow(dim, 1, m) for part in (c, s, d, t)]
+            re = torch.cat((low[0] + low[3], high[0] - high[3]), dim)  # C - i S and C + i S
+            im = torch.cat((low[2] - low[1], high[2] + high[1]), dim)
+        return torch.view_as_complex(torch.stack((re, im), dim=-1))
 
     def synthesise(self, z: Tensor) -> Tensor:
         """Field [*space, *rest] with the spectrum z [*modes, *rest]."""
@@ -86,13 +85,16 @@ class FourierBasis:
 
     def _partial(self, z: Tensor) -> Tensor:
         """All of the synthesis but its last step, along the last axis."""
+        x = torch.view_as_real(z.resolve_conj()).movedim(-1, 0)  # real and imaginary parts
         for axis, m in enumerate(self.modes[:-1]):
-            axis *= 2
-            low, high = z.split(m, dim=axis)
-            edge = torch.zeros_like(low.narrow(axis, 0, 1))
-            low, high = torch.cat((low, edge), dim=axis), torch.cat((edge, high), dim=axis)
-            z = torch.stack((low + high, 1j * (low - high)), dim=axis)
-        x = torch.stack((z.real, -z.imag), dim=2 * (len(self.modes) - 1))
+            dim = 2 * axis + 1
+            low, high = x.split(m, dim)
+            ends = low.narrow(dim, 0, 1), high.narrow(dim, m - 1, 1)  # 0 and -m stand alone
+            low, high = low.narrow(dim, 1, m - 1), high.narrow(dim, 0, m - 1)
+            cosine = torch.cat((ends[0], low + high, ends[1]), dim)
+            re, im = torch.cat((ends[0], low - high, -ends[1]), dim)
+            x = torch.stack((cosine, torch.stack((-im, re))), dim)  # of i (low - high)
+        x = x.movedim(0, 2 * (len(self.modes) - 1))
         done = 1
         for waves, n, m in zip(self._synthesis, self.shape, self.modes, strict=True):
             x = x.reshape(done, 2 * (m + 1), -1)
@@ -117,13 +119,13 @@ def _waves(
     else:  # k and -k are one mode at the Nyquist frequency; -m alone is kept there
         count = torch.where(nyquist & (k < m), 0.5, 1.0).double()
     one = torch.ones_like
-    whole = round(samples)
+    whole, sine = round(samples), -1.0 if last else 1.0
     if m > LARGEST_PRODUCT and abs(samples - whole) < 1e-9 * samples and whole >= axis.size:
         return (
-            WaveFFT(one(k), points, whole, like),
-            WaveFFT(count, one(points), whole, like),
+            WaveFFT(one(k), points, whole, like, sine),
+            WaveFFT(count, one(points), whole, like, sine),
         )
     return (
-        WaveMatrix(one(k), points, samples, like),
-        WaveMatrix(count, one(points), samples, like),
+        WaveMatrix(one(k), points, samples, like, sine),
+        WaveMatrix(count, one(points), samples, like, sine),
     )
