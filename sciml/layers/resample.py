@@ -30,7 +30,7 @@ class Resample:
     def __init__(self, source: Grid, target: Grid, like: Tensor):
         self.shape = target.shape
         self.matrices = [
-            None if a.size == b.size else _matrix(a, b).to(like.device, like.dtype)
+            None if a.size == b.size else interpolation(a, b).to(like.device, like.dtype)
             for a, b in zip(source.axes, target.axes, strict=True)
         ]
 
@@ -44,8 +44,10 @@ class Resample:
         return x.reshape(*self.shape, *rest)
 
 
-def _matrix(source: Axis, target: Axis) -> Tensor:
-    """[target.size, source.size] in double precision."""
+def interpolation(source: Axis, target: Axis) -> Tensor:
+    """From the points of one axis to those of the other, [target.size, source.size], in double
+    precision.
+    """
     here, there = _positions(source), _positions(target)
     n, weight = source.size, torch.ones(source.size, dtype=torch.float64)
     if source.is_periodic:

@@ -1,7 +1,7 @@
 """Learning from the equation, with or without solutions of it."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from datasets.normalize import Normalizer
 from datasets.recipe import Recipe
-from datasets.schema import Batch, Metadata, Source
+from datasets.schema import Batch, Metadata
 from sciml.norms import dual_norm, root_mean_square
 from sciml.tasks.residual import Time, residual_of
 from sciml.tasks.task import Task
@@ -71,18 +71,8 @@ class Physics(Task):
                 "without the equation take task=supervised."
             )
         self.residual = residual_of(equation, metadata, time)
-        self.bundle, self._checked = metadata.frames.horizon, False
+        self._checked = False
         self._weight, self._labels, self._norm = weight, labels, norm
-
-    @classmethod
-    def pairs(cls, source: Source, settings: Mapping[str, Any]) -> Source:
-        return source
-
-    def step(self, a: Tensor) -> Tensor:
-        return self.in_units(a)
-
-    def forward(self, a: Tensor) -> Tensor:
-        return self.step(a)
 
     def training_loss(self, batch: Batch) -> Tensor:
         self._require_solutions(batch)

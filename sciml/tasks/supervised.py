@@ -1,7 +1,6 @@
 """Supervised learning of a map between fields."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -9,7 +8,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from datasets.normalize import Normalizer
-from datasets.schema import Batch, Metadata, Source
+from datasets.schema import Batch, Metadata
 from sciml.tasks.symmetry import SquareSymmetry
 from sciml.tasks.task import Task
 
@@ -42,19 +41,9 @@ class Supervised(Task):
             input_normalizer=input_normalizer,
             target_normalizer=target_normalizer,
         )
-        self.bundle, self._symmetry = metadata.frames.horizon, symmetry
+        self._symmetry = symmetry
         if symmetry is not None:
             symmetry.check(metadata)
-
-    @classmethod
-    def pairs(cls, source: Source, settings: Mapping[str, Any]) -> Source:
-        return source
-
-    def step(self, a: Tensor) -> Tensor:
-        return self.in_units(a)
-
-    def forward(self, a: Tensor) -> Tensor:
-        return self.step(a)
 
     def training_loss(self, batch: Batch) -> Tensor:
         if self._symmetry is not None:

@@ -26,13 +26,12 @@ class Task(LightningModule):
 
     with one mean and standard deviation per channel, saved with the weights. Model and normalisers
     are made for `pairs` of the training data; `metadata` are those of the data. `bundle` frames
-    come from one `step` where the data are windows of solutions over time.
+    come from one `step` where the data are windows of solutions over time: all of them, in one
+    call, unless a task says otherwise.
 
     Validation logs `val/loss` and `val/relative_l2`; `optimizer` is a factory called with the
     parameters, `schedule` one called with (optimizer, number of steps).
     """
-
-    bundle: int
 
     def __init__(
         self,
@@ -46,21 +45,24 @@ class Task(LightningModule):
         target_normalizer: Normalizer,
     ):
         super().__init__()
-        self.model, self.metadata = model, metadata
+        self.model, self.metadata, self.bundle = model, metadata, metadata.frames.horizon
         self.loss, self.metric = loss, RelativeL2()
         self.input_normalizer, self.target_normalizer = input_normalizer, target_normalizer
         self._optimizer, self._schedule = optimizer, schedule
 
     @classmethod
-    @abstractmethod
     def pairs(cls, source: Source, settings: Mapping[str, Any]) -> Source:
         """What one application of the model is fitted to, of the data in `source`, by the settings
         of the task.
         """
+        return source
 
-    @abstractmethod
     def step(self, a: Tensor) -> Tensor:
         """One application of the model, in physical units."""
+        return self.in_units(a)
+
+    def forward(self, a: Tensor) -> Tensor:
+        return self.step(a)
 
     @abstractmethod
     def training_loss(self, batch: Batch) -> Tensor:
@@ -78,13 +80,12 @@ class Task(LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         prediction = self(batch.input)
         self._log("val/loss", self.mean_loss(prediction, batch.target), batch)
-        error = mean_error(self.metric, prediction, batch.target, self._grid(batch))
+        error = self._mean(self.metric, prediction, batch.target)
         self._log("val/relative_l2", error, batch, prog_bar=True)
 
     def mean_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """`loss` on its mean over samples and channels."""
-        grid = self.metadata.grid.resized(target.shape[2:])
-        return mean_error(self.loss, prediction, target, grid)
+        return self._mean(self.loss, prediction, target)
 
     def configure_optimizers(self):
         optimizer = self._optimizer(self.parameters())
@@ -105,8 +106,9 @@ class Task(LightningModule):
                     f"{steps}; go on with the same data, batch_size and trainer settings."
                 )
 
-    def _grid(self, batch: Batch):
-        return self.metadata.grid.resized(batch.target.shape[2:])
+    def _mean(self, measure: nn.Module, prediction: Tensor, target: Tensor) -> Tensor:
+        grid = self.metadata.grid.resized(target.shape[2:])
+        return mean_error(measure, prediction, target, grid)
 
     def _log(self, name: str, value: Tensor, batch: Batch, *, on_step=False, prog_bar=False):
         self.log(
