@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from sciml.layers import FourierBasis, SpectralConv, fourier_basis
-from sciml.layers.trigonometric import WaveFFT, WaveMatrix
+from sciml.layers import FourierBasis, SpectralConv, fourier_basis, fusion
+from sciml.layers.trigonometric import ModeFFT, WaveFFT, WaveMatrix
 from solvers.grid import Axis, Grid
 
 SHAPES = [(16,), (17,), (12, 16), (13, 16), (12, 17), (13, 15), (8, 10, 12), (9, 10, 11)]
@@ -161,16 +161,41 @@ def test_products_and_ffts_agree(shape, modes, period, points, monkeypatch):
     products, ffts = both(100), both(0)
     samples = [(n - (points == "nodes")) * period for n in shape]
     fit = [n.is_integer() and n >= size for n, size in zip(samples, shape, strict=True)]
-    kinds = [WaveFFT if ok else WaveMatrix for ok in fit]
+    kinds = [ModeFFT if ok else WaveMatrix for ok in fit]
+    kinds[-1] = WaveFFT if fit[-1] else WaveMatrix
     assert [type(waves) for waves in ffts._synthesis] == kinds
     assert all(type(waves) is WaveMatrix for waves in products._analysis)
     z = torch.randn_like(products.analyse(x))
     for one, other in ((products, ffts), (products.adjoint, ffts.adjoint)):
         torch.testing.assert_close(one.analyse(x), other.analyse(x), rtol=0, atol=1e-12)
         torch.testing.assert_close(one.synthesise(z), other.synthesise(z), rtol=0, atol=1e-12)
-    added = x.clone()
-    ffts.add_synthesis(added, z)
-    torch.testing.assert_close(added, x + products.synthesise(z), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("largest", [0, 100], ids=["FFT", "products"])
+@pytest.mark.parametrize("shape", [(17,), (12, 17), (9, 8, 11)], ids=str)
+def test_a_field_in_parts(shape, largest, monkeypatch):
+    """What the parts of a field add up to is what the whole gives, in both directions."""
+    monkeypatch.setattr(fourier_basis, "LARGEST_PRODUCT", largest)
+    x = torch.randn(*shape, 2, 3, dtype=torch.float64)
+    basis = FourierBasis(periodic(shape), (4,) * len(shape), (1.0,) * len(shape), like=x)
+    z = torch.randn_like(basis.analyse(x))
+    monkeypatch.setattr(fusion, "CHUNK", 3 * x.numel() // shape[0])
+    parts = list(basis.parts(x.numel()))
+    assert len(parts) == (1 if shape == (17,) and largest == 0 else math.ceil(shape[0] / 3))
+    added, sums, lines = x.clone(), basis.zero_lines(x), basis.lines(z)
+    for part in parts:
+        basis.add_part(added[part], part, lines)
+        basis.add_sums(sums, part, x[part])
+    torch.testing.assert_close(added, x + basis.synthesise(z), rtol=0, atol=1e-12)
+    torch.testing.assert_close(basis.spectrum(sums, (2, 3)), basis.analyse(x), rtol=0, atol=1e-12)
+
+
+def test_an_fft_needs_whole_lines():
+    x = torch.randn(160, 1)
+    waves = FourierBasis(periodic((160,)), (65,), (1.0,), like=x)._analysis[0]
+    assert waves.part(slice(None)) is waves
+    with pytest.raises(ValueError, match="all points of a line"):
+        waves.part(slice(0, 80))
 
 
 def test_ffts_take_over_beyond_64_modes():

@@ -1,12 +1,13 @@
 """Truncated Fourier transform of real fields on any grid size, odd or even."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from sciml.layers.trigonometric import WaveFFT, WaveMatrix
+from sciml.layers.fusion import chunks
+from sciml.layers.trigonometric import ModeFFT, WaveFFT, WaveMatrix
 from solvers.grid import Axis, Grid
 
 LARGEST_PRODUCT = 64  # modes up to which matrix products are as fast as FFTs, measured
@@ -30,9 +31,10 @@ class FourierBasis:
     Modes that the grid does not hold (2 |k| > N) are zero, so an operator learnt on a fine grid
     acts on a coarser one as on a band-limited function.
 
-    Axis by axis, a real field is multiplied with 2 (m + 1) cosines and sines; sums and differences
-    of the small result give the complex modes. The products are matrix products up to
-    m = `LARGEST_PRODUCT`, where they beat an FFT, and wherever N is no integer; FFTs otherwise.
+    Axis by axis, the last one first, where the field is real and 2 (m + 1) cosines and sines give
+    its modes, the field is multiplied with a matrix of waves as long as m <= `LARGEST_PRODUCT`,
+    where that beats an FFT, and wherever N is no integer; an FFT takes over otherwise. Real and
+    imaginary parts lie apart until the end: nothing but the result is complex.
 
     Fields are real with the points first, [*space, *rest]; spectra are complex, [*modes, *rest].
     """
@@ -57,75 +59,82 @@ class FourierBasis:
 
     def analyse(self, x: Tensor) -> Tensor:
         """Spectrum [*modes, *rest] of a field x [*space, *rest]."""
-        rest, axes = x.shape[len(self.shape) :], range(len(self.shape))
-        for axis in reversed(axes):  # the last first: small matrices that stay in the cache
-            lines = x.reshape(math.prod(self.shape[:axis]), self.shape[axis], -1)
-            x = self._analysis[axis].sums(lines)
-        parts = [size for m in self.modes for size in (2, m + 1)]
-        x = x.reshape(*parts, *rest)  # sums with the two kinds of waves, axis by axis
-        re, im = x.unbind(2 * (len(self.modes) - 1))  # e^(-ia) = cos a - i sin a on the last axis
-        for axis in reversed(range(len(self.modes) - 1)):
-            m, dim = self.modes[axis], 2 * axis
-            (c, s), (d, t) = re.unbind(dim), im.unbind(dim)  # C = c + i d, S = s + i t
-            low = [part.narrow(dim, 0, m) for part in (c, s, d, t)]
-            high = [part.narrow(dim, 1, m) for part in (c, s, d, t)]
-            re = torch.cat((low[0] + low[3], high[0] - high[3]), dim)  # C - i S and C + i S
-            im = torch.cat((low[2] - low[1], high[2] + high[1]), dim)
-        return torch.view_as_complex(torch.stack((re, im), dim=-1))
+        lines = x.reshape(math.prod(self.shape[:-1]), self.shape[-1], -1)
+        return self.spectrum(self._analysis[-1].sums(lines), x.shape[len(self.shape) :])
+
+    def spectrum(self, lines: Tensor, rest: Sequence[int]) -> Tensor:
+        """The rest of the analysis after its first step, which is along the last axis."""
+        x = lines  # [*space, (2, m + 1), *rest] with real and imaginary parts
+        for axis in reversed(range(len(self.shape) - 1)):
+            x = x.reshape(math.prod(self.shape[:axis]), 2 * self.shape[axis], -1)
+            x = self._analysis[axis].sums(x)
+        sizes = (*(2 * m for m in self.modes[:-1]), self.modes[-1] + 1)
+        re, im = x.reshape(2, *sizes, *rest)
+        return torch.complex(re, im)
 
     def synthesise(self, z: Tensor) -> Tensor:
         """Field [*space, *rest] with the spectrum z [*modes, *rest]."""
         rest = z.shape[len(self.shape) :]
-        return self._synthesis[-1].field(self._partial(z)).reshape(*self.shape, *rest)
+        return self._synthesis[-1].field(self.lines(z)).reshape(*self.shape, *rest)
 
-    def add_synthesis(self, x: Tensor, z: Tensor) -> None:
-        """x += synthesise(z), in place; x is contiguous."""
-        y = self._partial(z)
-        self._synthesis[-1].add_field(x.view(len(y), self.shape[-1], -1), y)
-
-    def _partial(self, z: Tensor) -> Tensor:
+    def lines(self, z: Tensor) -> Tensor:
         """All of the synthesis but its last step, along the last axis."""
         x = torch.view_as_real(z.resolve_conj()).movedim(-1, 0)  # real and imaginary parts
-        for axis, m in enumerate(self.modes[:-1]):
-            dim = 2 * axis + 1
-            low, high = x.split(m, dim)
-            ends = low.narrow(dim, 0, 1), high.narrow(dim, m - 1, 1)  # 0 and -m stand alone
-            low, high = low.narrow(dim, 1, m - 1), high.narrow(dim, 0, m - 1)
-            cosine = torch.cat((ends[0], low + high, ends[1]), dim)
-            re, im = torch.cat((ends[0], low - high, -ends[1]), dim)
-            x = torch.stack((cosine, torch.stack((-im, re))), dim)  # of i (low - high)
-        x = x.movedim(0, 2 * (len(self.modes) - 1))
         done = 1
-        for waves, n, m in zip(self._synthesis, self.shape, self.modes, strict=True):
-            x = x.reshape(done, 2 * (m + 1), -1)
-            if waves is not self._synthesis[-1]:
-                x, done = waves.field(x), done * n
-        return x
+        for waves, n, m in zip(self._synthesis, self.shape, self.modes[:-1], strict=False):
+            x, done = waves.field(x.reshape(done, 4 * m, -1)), done * n
+        return x.reshape(done, 2 * (self.modes[-1] + 1), -1)
+
+    def parts(self, numbers: int) -> Iterator[slice]:
+        """Slices of the first axis, along which a field of so many numbers is cut for `add_part`
+        and `add_sums`. An FFT needs whole lines.
+        """
+        n = self.shape[0]
+        if len(self.shape) == 1 and isinstance(self._synthesis[0], WaveFFT):
+            return iter([slice(0, n)])
+        return chunks(n, numbers // n)
+
+    def add_part(self, x: Tensor, part: slice, lines: Tensor) -> None:
+        """x += that part of `synthesise(z)`, in place, for lines = `lines(z)`; x is contiguous."""
+        waves, lines = self._cut(self._synthesis[-1], part, lines)
+        waves.add_field(x.view(len(lines), -1, lines.shape[-1]), lines)
+
+    def add_sums(self, lines: Tensor, part: slice, x: Tensor) -> None:
+        """What that part x of a field contributes to the `lines` from which `spectrum` goes on."""
+        waves, lines = self._cut(self._analysis[-1], part, lines)
+        waves.add_sums(lines, x.view(len(lines), -1, lines.shape[-1]))
+
+    def zero_lines(self, x: Tensor) -> Tensor:
+        """Room for the sums of a field x [*space, *rest] along the last axis."""
+        done, rest = math.prod(self.shape[:-1]), math.prod(x.shape[len(self.shape) :])
+        return x.new_zeros(done, 2 * (self.modes[-1] + 1), rest)
+
+    def _cut(self, waves: WaveMatrix | WaveFFT, part: slice, lines: Tensor):
+        """The waves and the lines that a part of the first axis takes."""
+        if len(self.shape) == 1:
+            return waves.part(part), lines
+        return waves, lines.unflatten(0, (self.shape[0], -1))[part].flatten(0, 1)
 
 
 def _waves(
     axis: Axis, m: int, period: float, like: Tensor, *, last: bool
-) -> tuple[WaveMatrix | WaveFFT, WaveMatrix | WaveFFT]:
+) -> list[WaveMatrix | WaveFFT | ModeFFT]:
     """Analysis and synthesis along one axis."""
     intervals = axis.size - 1 if axis.points == "nodes" else axis.size
     samples = intervals * period
     points = torch.full((axis.size,), 1 / samples, dtype=torch.float64)
     if axis.points == "nodes":
         points[0] = points[-1] = 0.5 / samples  # trapezoidal rule
-    k = torch.arange(m + 1, dtype=torch.float64)
-    nyquist = 2 * k == samples
+    k = torch.arange(m + 1)
     if last:  # modes -k are the conjugates of k
-        count = torch.where((k == 0) | nyquist, 1.0, 2.0).double()
+        count = torch.where((k == 0) | (2 * k == samples), 1.0, 2.0).double()
     else:  # k and -k are one mode at the Nyquist frequency; -m alone is kept there
-        count = torch.where(nyquist & (k < m), 0.5, 1.0).double()
-    one = torch.ones_like
-    whole, sine = round(samples), -1.0 if last else 1.0
+        k = torch.cat((k[:-1], -k[1:]))
+        count = torch.where((2 * k.abs() == samples) & (k.abs() < m), 0.5, 1.0).double()
+    whole = round(samples)
     if m > LARGEST_PRODUCT and abs(samples - whole) < 1e-9 * samples and whole >= axis.size:
-        return (
-            WaveFFT(one(k), points, whole, like, sine),
-            WaveFFT(count, one(points), whole, like, sine),
-        )
-    return (
-        WaveMatrix(one(k), points, samples, like, sine),
-        WaveMatrix(count, one(points), samples, like, sine),
-    )
+        samples, kind = whole, WaveFFT if last else ModeFFT
+    else:
+        kind = WaveMatrix.real if last else WaveMatrix.complex
+    one = torch.ones_like
+    return [kind(k, *pair, samples, like) for pair in ((one(count), points), (count, one(points)))]

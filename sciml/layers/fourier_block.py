@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from sciml.layers.fourier_basis import FourierBasis
-from sciml.layers.fusion import chunks, fusible, is_still
-from sciml.layers.perceptron import Perceptron, gradients, hidden_gradient
+from sciml.layers.fusion import fusible, is_still
+from sciml.layers.perceptron import Perceptron, gradients
 from sciml.layers.spectral_conv import Mixing, SpectralConv, add_mean
 from sciml.layers.spectral_weight import DenseWeight
 
@@ -77,21 +77,24 @@ class FusedBlock(torch.autograd.Function):
     @staticmethod
     def forward(ctx, v, R, c, W, A, a, B, b, g, basis, last, keep):
         ctx.basis, ctx.last = basis, last
-        rows = v.view(-1, v.shape[-1])
         z = basis.analyse(v)
         y = torch.matmul(z, R)
         y[(0,) * len(basis.modes)] += c
-        u = torch.mm(rows, W.T)
-        basis.add_synthesis(u.view_as(v), y)
-        if keep:
-            ctx.save_for_backward(v, R, c, W, A, a, B, b, g, u, z)
-        out = torch.empty_like(v) if keep else u.view_as(v)
-        target = out.view_as(rows)
-        for part in chunks(*rows.shape):
-            q = aten.gelu_(torch.addmm(a, u[part] if last else gelu(u[part]), A.T))
-            r = torch.addcmul(b, rows[part], g, out=target[part]).addmm_(q, B.T)
+        lines = basis.lines(y)
+        out = torch.empty_like(v)
+        u = torch.empty_like(v) if keep else None
+        width = v.shape[-1]
+        for part in basis.parts(v.numel()):
+            x, r = v[part].view(-1, width), out[part].view(-1, width)
+            p = torch.mm(x, W.T, out=u[part].view(-1, width)) if keep else torch.mm(x, W.T)
+            basis.add_part(p, part, lines)
+            q = p if last else gelu(p) if keep else aten.gelu_(p)
+            q = aten.gelu_(torch.addmm(a, q, A.T))
+            torch.addcmul(b, x, g, out=r).addmm_(q, B.T)
             if not last:
                 aten.gelu_(r)
+        if keep:
+            ctx.save_for_backward(v, R, c, W, A, a, B, b, g, u, z)
         return out
 
     @staticmethod
@@ -100,31 +103,45 @@ class FusedBlock(torch.autograd.Function):
         basis, last, inputs = ctx.basis, ctx.last, (v, R, c, W, A, a, B, b, g)
         if torch.is_grad_enabled():  # to be differentiated again
             return gradients(_parts(*inputs, basis, last), inputs, dout, ctx.needs_input_grad)
-        rows, dout = v.view(-1, v.shape[-1]), dout.reshape(-1, v.shape[-1])
-        dv, du = torch.empty_like(rows), torch.empty_like(rows)
-        dW, dA, da, dB, db, dg = (torch.zeros_like(p) for p in (W, A, a, B, b, g))
-        for part in chunks(*rows.shape):
-            x, dr = rows[part], dout[part]
-            p = u[part] if last else gelu(u[part])
-            h = torch.addmm(a, p, A.T)
-            if not last:
-                r = torch.addcmul(b, x, g).addmm_(gelu(h), B.T)
-                dr = aten.gelu_backward.grad_input(dr, r, grad_input=r)
-            dg += (dr * x).sum(0)
-            torch.mul(dr, g, out=dv[part])
-            dh = hidden_gradient(h, dr, B, dB, db)
-            dA.addmm_(dh.T, p)
-            da += dh.sum(0)
-            torch.mm(dh, A, out=du[part])
-            if not last:
-                aten.gelu_backward.grad_input(du[part], u[part], grad_input=du[part])
-            dW.addmm_(du[part].T, x)
-            dv[part].addmm_(du[part], W)
-        dy = basis.adjoint.analyse(du.view_as(v))
+        dv, lines, *pointwise = _pointwise_backward(v, *inputs[3:], u, dout, basis, last)
+        dy = basis.adjoint.spectrum(lines, v.shape[-2:])
+        del lines
         dR = torch.matmul(z.mH, dy)
         dc = dy[(0,) * len(basis.modes)].real.sum(0)
-        basis.adjoint.add_synthesis(dv.view_as(v), torch.matmul(dy, R.mH))
-        return dv.view_as(v), dR, dc, dW, dA, da, dB, db, dg, None, None, None
+        lines = basis.adjoint.lines(torch.matmul(dy, R.mH))
+        basis.adjoint.add_part(dv, slice(None), lines)
+        return dv, dR, dc, *pointwise, None, None, None
+
+
+def _pointwise_backward(v, W, A, a, B, b, g, u, dout, basis: FourierBasis, last: bool):
+    """Gradients of v, but for what it does to K v, and of K v after the first step of its adjoint;
+    then those of W, A, a, B, b and g.
+    """
+    adjoint, width, dout = basis.adjoint, v.shape[-1], dout.contiguous()
+    dv, lines = torch.empty_like(v), adjoint.zero_lines(v)
+    dW, dA, da, dB, db, dg = (torch.zeros_like(p) for p in (W, A, a, B, b, g))
+    for part in basis.parts(v.numel()):
+        x, y, dr, dx = (field[part].view(-1, width) for field in (v, u, dout, dv))
+        p = y if last else gelu(y)
+        h = torch.addmm(a, p, A.T)
+        q = gelu(h)
+        if not last:
+            r = torch.addcmul(b, x, g).addmm_(q, B.T)
+            dr = aten.gelu_backward.grad_input(dr, r, grad_input=r)
+        dg += torch.mul(dr, x, out=dx).sum(0)
+        db += dr.sum(0)
+        dB.addmm_(dr.T, q)
+        dh = aten.gelu_backward.grad_input(torch.mm(dr, B, out=q), h, grad_input=q)
+        dA.addmm_(dh.T, p)
+        da += dh.sum(0)
+        if last:
+            du = torch.mm(dh, A)
+        else:
+            du = aten.gelu_backward.grad_input(torch.mm(dh, A, out=p), y, grad_input=p)
+        dW.addmm_(du.T, x)
+        torch.mul(dr, g, out=dx).addmm_(du, W)
+        adjoint.add_sums(lines, part, du)
+    return dv, lines, dW, dA, da, dB, db, dg
 
 
 def _parts(v, R, c, W, A, a, B, b, g, basis: FourierBasis, last: bool) -> Tensor:

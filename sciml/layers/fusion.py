@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as hooks
 
-CHUNK = 1 << 19  # numbers of a field that are worked on at a time, to stay in the cache
+CHUNK = 1 << 20  # numbers of a field that are worked on at a time, at most
 
 
 def fusible(layer: nn.Module, x: Tensor) -> bool:
@@ -49,7 +49,9 @@ def _observed(module: nn.Module) -> bool:
     )
 
 
-def chunks(rows: int, channels: int) -> Iterator[slice]:
-    """Slices of `rows` rows with about `CHUNK` numbers each."""
-    step = max(CHUNK // channels, 1)
+def chunks(rows: int, numbers: int) -> Iterator[slice]:
+    """Slices of `rows` rows of so many numbers each, at least two of them: what is held of a part
+    of a field is never as large as the field.
+    """
+    step = max(min(CHUNK // numbers, -(-rows // 2)), 1)
     return (slice(start, start + step) for start in range(0, rows, step))
