@@ -7,18 +7,19 @@ Four layers with a Tucker weight of rank 0.05 each, as many parameters on both s
 as input channels, no padding, single precision, random fields. A training step is prediction, mean
 square error, backward pass and AdamW; a prediction is made without gradients in evaluation mode.
 The two take turns on the same number of threads; ratios are medians over rounds. The library's CP
-and tensor-train forms are in the table for comparison.
+and tensor-train forms are in the table for comparison. "limit" is the ratio if our products and
+GELUs went at full speed and took all the time, see `benchmarks.fno`.
 """
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.fno import limit, timed
 from benchmarks.result import Target, emit
 from sciml.models import TFNO, Neuralop
 from solvers.grid import Grid
@@ -69,14 +70,13 @@ def compare(case: Case, factorization: str, rounds: int) -> tuple[list[dict], di
     generator = torch.Generator().manual_seed(0)
     a, u = torch.randn(2, case.batch, 1, case.points, case.points, generator=generator)
     models = {"ours": ours(case, factorization), "neuraloperator": theirs(case, factorization)}
-    seconds = {}
+    seconds, limits = {}, {}
     for what, make in (("training", training), ("inference", inference)):
         calls = {code: make(model, a, u) for code, model in models.items()}
         for call in calls.values():
             call()
-        seconds[what] = [
-            {code: _timed(call) for code, call in calls.items()} for _ in range(rounds)
-        ]
+        seconds[what] = [{code: timed(call) for code, call in calls.items()} for _ in range(rounds)]
+        limits[what] = limit(*calls.values(), rounds)
     rows = [
         {
             "form": case.name,
@@ -89,6 +89,7 @@ def compare(case: Case, factorization: str, rounds: int) -> tuple[list[dict], di
                 / case.batch
                 for what in seconds
             },
+            **{f"limit {w}": limits[w] if code == "ours" else 0.0 for w in limits},
         }
         for code, model in models.items()
     ]
@@ -145,12 +146,6 @@ def inference(model: nn.Module, a: Tensor, u: Tensor) -> Callable[[], object]:
 def count(model: nn.Module) -> int:
     """Real numbers among the parameters."""
     return sum(p.numel() * (1 + p.is_complex()) for p in model.parameters())
-
-
-def _timed(call: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool1d, max_pool2d, max_pool3d
 
 from sciml.layers import GridFit, NeuralSpectralBlock, SidedConv
+from sciml.layers.coordinates import with_coordinates
 from sciml.models.card import Card
 from solvers.grid import Grid
 
@@ -98,8 +99,9 @@ class LSM(nn.Module):
         grid = self.grid.resized(a.shape[2:])
         units = [p * 2**self.levels for p in self.patch]
         fit = GridFit(grid, [-(-n // p) * p for n, p in zip(grid.shape, units, strict=True)])
-        v = torch.cat((a, *_coordinates(grid, a)), dim=1)
-        v = fit.extend(_pointwise(self.lifting, v))
+        walls = tuple(axis for axis in grid.axes if not axis.is_periodic)
+        v = with_coordinates(a.movedim((0, 1), (-2, -1)), grid, walls)  # [*space, b, c]
+        v = fit.extend(self.lifting(v).movedim((-2, -1), (0, 1)))
         scales = []
         for i, encoder in enumerate(self.encoders):
             v = encoder(v if i == 0 else POOL[self.grid.ndim - 1](v, 2))
@@ -143,14 +145,3 @@ def _doubled(v: Tensor, periodic: Sequence[bool]) -> Tensor:
             sides = (0.75 * v + 0.25 * v.roll(shift, dim) for shift in (1, -1))
             v = torch.stack(tuple(sides), dim + 1).flatten(dim, dim + 1)
     return v
-
-
-def _coordinates(grid: Grid, like: Tensor) -> list[Tensor]:
-    """Position along each axis that is not periodic, scaled to [0, 1]: channels [b, 1, *space]."""
-    channels = []
-    for i, axis in enumerate(grid.axes):
-        if not axis.is_periodic:
-            s = ((axis.coordinates() - axis.lower) / axis.length).to(like.device, like.dtype)
-            s = s.view(-1, *[1] * (grid.ndim - i - 1))
-            channels.append(s.expand(like.shape[0], 1, *grid.shape))
-    return channels

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.schema import Frames
+from sciml.layers.coordinates import with_coordinates
 from sciml.layers.neighbours import Neighbours
 from sciml.layers.window import Window
 from sciml.models.card import Card
@@ -85,9 +86,12 @@ class MessagePassing(nn.Module):
         batch, shape = len(a), a.shape[2:]
         grid = self.grid.resized(shape)
         neighbours = Neighbours(grid, self.radius).to(a)
-        points = a.flatten(2).permute(2, 0, 1)  # [points, b, c]
-        u, theta = points.split((a.shape[1] - self.window.constants, self.window.constants), dim=-1)
-        h = self.encoder(torch.cat((u, *_coordinates(grid, u), theta), dim=-1))
+        walls = tuple(axis for axis in grid.axes if not axis.is_periodic)
+        parts = (a.shape[1] - self.window.constants, self.window.constants)
+        fields, theta = a.movedim((0, 1), (-2, -1)).split(parts, dim=-1)  # [*space, b, c]
+        placed = with_coordinates(fields, grid, walls)
+        u, placed, theta = (x.flatten(0, -3) for x in (fields, placed, theta))  # [points, b, c]
+        h = self.encoder(torch.cat((placed, theta), dim=-1))
         for layer in self.layers:
             h = layer(h, u, theta, neighbours)
         d = self.decoder(h.reshape(-1, 1, h.shape[-1])).transpose(1, 2)  # [points * b, n, c]
@@ -151,13 +155,3 @@ def _decoder(hidden: int, horizon: int, states: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv1d(1, 8, kernel, stride), nn.SiLU(), nn.Conv1d(8, states, length - horizon + 1)
     )
-
-
-def _coordinates(grid: Grid, like: Tensor) -> list[Tensor]:
-    """Position along each non-periodic axis, scaled to [0, 1], as channels [points, b, 1]."""
-    mesh = grid.mesh().flatten(1).to(like)
-    return [
-        ((x - axis.lower) / axis.length)[:, None, None].expand(*like.shape[:2], 1)
-        for x, axis in zip(mesh, grid.axes, strict=True)
-        if not axis.is_periodic
-    ]
