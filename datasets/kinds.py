@@ -1,5 +1,6 @@
 """Does a configured value have the kind that a constructor's annotation asks for?"""
 
+import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
@@ -25,6 +26,8 @@ def check_kinds(target: str, builder: type, values: Mapping[str, Any]) -> None:
     """
     hints = get_type_hints(builder.__init__)
     for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{target}: {name}={value} must be finite.")
         if name in hints and not fits(value, hints[name]):
             raise ValueError(f"{target}: {name}={value} must be {describe(hints[name])}.")
 

@@ -72,21 +72,25 @@ class Normalizer(nn.Module):
         return cls(moments.mean, moments.std)
 
     def forward(self, u: Tensor) -> Tensor:
-        mean, std = self._like(u)
+        u, mean, std = self._like(u)
         return (u - mean) / std
 
     def inverse(self, u: Tensor) -> Tensor:
-        mean, std = self._like(u)
+        u, mean, std = self._like(u)
         return u * std + mean
 
-    def _like(self, u: Tensor) -> tuple[Tensor, Tensor]:
+    def _like(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """u, mean and std in one precision, at least single: half a precision has two to three
+        digits, and a field whose mean is large would keep none of its own.
+        """
         if u.ndim < 2 or u.shape[1] != len(self.mean):
             raise ValueError(
                 f"expected [b, {len(self.mean)}, *space], got {tuple(u.shape)}; the normaliser was "
                 f"fitted on {len(self.mean)} channels."
             )
         shape = (-1,) + (1,) * (u.ndim - 2)
-        return self.mean.to(u.dtype).view(shape), self.std.to(u.dtype).view(shape)
+        dtype = torch.promote_types(u.dtype, torch.float32)
+        return u.to(dtype), self.mean.to(dtype).view(shape), self.std.to(dtype).view(shape)
 
 
 def fit(source: Source, *, batch_size: int = 256) -> tuple[Normalizer, Normalizer]:

@@ -178,6 +178,13 @@ def test_bfloat16_autocast():
     )
 
 
+@pytest.mark.parametrize("shape", [(16,), (8, 9)], ids=str)
+def test_no_samples(shape):
+    with torch.no_grad():
+        u = small(shape)(torch.randn(0, 2, *shape))
+    assert u.shape[0] == 0 and u.shape[2:] == shape
+
+
 def test_refusals():
     with pytest.raises(
         ValueError, match=r"modes=\(9, 9\) needs at least \(18, 18\) points.*\(16, 17\)"

@@ -262,3 +262,38 @@ def test_what_is_kept_for_the_backward_pass():
     field = 4 * 4 * 16 * 32 * 32
     assert fused < 7.5 * field
     assert fused < 0.35 * kept(model, a)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_layer_that_is_used_again_has_the_same_gradient_of_any_order(depth, counted, monkeypatch):
+    """What comes into it then depends on its own weights, a path that is not to count twice."""
+    torch.manual_seed(0)
+    grid = Grid.box((12,), boundary="periodic", points="left")
+    model = FNO(1, 1, 1, grid=grid, width=4, modes=3, depth=depth).double()
+    a, parameters = torch.randn(2, 1, 12, dtype=torch.float64), list(model.parameters())
+
+    def gradients(create_graph):
+        loss = model(model(model(a))).square().sum()
+        return torch.autograd.grad(loss, parameters, create_graph=create_graph)
+
+    def curvature():
+        first = gradients(True)
+        return torch.autograd.grad(sum(g.square().sum() for g in first), parameters)
+
+    plain, graph, second = gradients(False), gradients(True), curvature()
+    assert counted.block == 9 * depth
+    torch.testing.assert_close(graph, plain, rtol=1e-12, atol=1e-12)
+    parts(monkeypatch)
+    torch.testing.assert_close(second, curvature(), rtol=1e-10, atol=1e-10)
+    assert counted.block == 9 * depth
+
+
+def test_gradients_in_batches(counted):
+    block, v, basis = layer()
+    out = block(v, basis, last=False).flatten()[:5]
+    each = torch.stack([torch.autograd.grad(x, v, retain_graph=True)[0] for x in out])
+    (found,) = torch.autograd.grad(out, v, torch.eye(5).double(), is_grads_batched=True)
+    torch.testing.assert_close(found, each)
+    model, x = Perceptron(3, 5, 2).double(), torch.randn(4, 3, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian
+    torch.testing.assert_close(jacobian(model, x, vectorize=True), jacobian(model, x))

@@ -1,5 +1,6 @@
 """Text where a number belongs is refused before anything is built."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional, get_type_hints
@@ -109,6 +110,8 @@ def test_unannotated_and_unknown_arguments_pass():
             r"must be a whole number or a list \(each a whole number\)",
         ),
         ("sciml.tasks.OneCycle", "warmup", "abc", "warmup=abc must be a number"),
+        ("sciml.models.FNO", "padding", math.inf, "padding=inf must be finite"),
+        ("torch.optim.AdamW", "lr", math.nan, "lr=nan must be finite"),
     ],
 )
 def test_one_line_names_the_argument(target, name, value, expected):

@@ -209,9 +209,15 @@ def test_a_few_steps_lower_the_loss(name):
     assert losses[-1] < losses[0]
 
 
-def test_the_catalogue_lists_every_model():
-    listed = list(entries())
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_the_catalogue_lists_every_model(ndim):
+    listed = list(entries(ndim))
     assert [entry.name for entry in listed] == MODELS
+    for entry in listed:
+        nearest = min(entry.card.dimensions, key=lambda d: abs(d - ndim))
+        assert entry.shape == (POINTS[nearest],) * nearest and entry.parameters > 0
+    if ndim != 2:
+        return
     fno = next(entry for entry in listed if entry.name == "fno")
     assert fno.parameters == 1_021_321 and fno.shape == (POINTS[2],) * 2
 

@@ -110,10 +110,18 @@ def test_refusals():
         build("GINO")
     with pytest.raises(ValueError, match="no field-to-field model 'FNOO'.*'FNO'"):
         build("FNOO")
-    with pytest.raises(ValueError, match=r"n_modes=\(20, 20\) is more than the grid \(16, 16\)"):
+    with pytest.raises(ValueError, match=r"n_modes=\[20, 20\] is more than the grid \(16, 16\)"):
         build("FNO", SETTINGS["FNO"] | {"n_modes": 20}, grid=Grid.box((16, 16)))
-    with pytest.raises(ValueError, match="expected 1 channels"):
-        build("FNO")(torch.randn(1, 2, 16, 16))
+    for shape in ((1, 2, 16, 16), (1, 1, 16)):
+        with pytest.raises(ValueError, match=r"expected \[batch, 1 channels, 2 axes of points\]"):
+            build("FNO")(torch.randn(shape))
+    for modes in ([8], [8, 0], 0):
+        with pytest.raises(ValueError, match="must be 2 numbers of at least 1"):
+            build("FNO", SETTINGS["FNO"] | {"n_modes": modes})
+    with pytest.raises(ValueError, match="the data decide on settings.in_channels"):
+        build("FNO", SETTINGS["FNO"] | {"in_channels": 7})
+    with pytest.raises(ValueError, match="neuralop refuses these settings of FNO with ZeroDiv"):
+        build("FNO", SETTINGS["FNO"] | {"hidden_channels": 0})
     with pytest.raises(
         ValueError, match=r"UNO returned \(1, 1, 8, 8\) instead of \(1, 1, 16, 16\)"
     ):

@@ -72,6 +72,17 @@ def test_any_number_of_dimensions(space):
     assert v[:, 0].unique().tolist() == [2.0] and v[:, 1].unique().tolist() == [0.75]
 
 
+def test_half_precision_is_left_for_the_units():
+    """A mean of 100 deviations takes all digits that bfloat16 has."""
+    normalizer = Normalizer(torch.tensor([100.0]), torch.tensor([1.0]))
+    v = torch.linspace(-1, 1, 64).view(1, 1, 64).bfloat16()
+    u = normalizer.inverse(v)
+    assert u.dtype == torch.float32
+    torch.testing.assert_close(u - 100, v.float(), rtol=0, atol=1e-5)
+    assert len((v * 1 + torch.tensor(100.0).bfloat16()).unique()) < 8  # control
+    assert normalizer(u.bfloat16()).dtype == torch.float32
+
+
 def test_a_constant_channel_gets_deviation_one():
     constant = torch.full((4, 1, 8, 8), 0.1).double()
     normalizer = Normalizer.from_moments(Moments.of(constant))

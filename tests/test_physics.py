@@ -190,6 +190,29 @@ def test_a_single_instance_is_tuned_to_its_equation(folder):
     assert (held - start).norm() < 0.5 * (u - start).norm()
 
 
+class Batched(Correction):
+    """With statistics that a training mode would change, and that would change u."""
+
+    def __init__(self, truth):
+        super().__init__(truth)
+        self.norm = torch.nn.BatchNorm2d(1)
+
+    def forward(self, a):
+        return super().forward(a) + 0.1 * self.norm(a)
+
+
+def test_tuning_leaves_statistics_and_modes_alone(folder):
+    task, data = learner(folder, *SETS["darcy"])
+    batch = data.dataset.source("train").__getitems__([0])
+    task.model = Batched(task.target_normalizer(batch.target))
+    task.train()
+    before = {k: v.clone() for k, v in task.model.state_dict().items()}
+    u = tuned(task, batch, steps=1, lr=1e-9)
+    assert task.model.training and task.model.norm.training
+    assert all(torch.equal(before[k], v) for k, v in task.model.state_dict().items())
+    torch.testing.assert_close(u, task.eval()(batch.input).detach())
+
+
 def test_a_tuning_without_steps_is_refused(folder):
     task, data = learner(folder, *SETS["darcy"])
     with pytest.raises(ValueError, match="steps=0 must be at least 1"):

@@ -184,6 +184,8 @@ def test_refusals():
     equation, trajectories, model = problem(horizon=2)
     with pytest.raises(ValueError, match="dt=0.1 apart, the equation steps by dt=0.2"):
         SpectralRefiner(model, flow(16, 0.2))
+    with pytest.raises(ValueError, match="alpha=0 must be positive"):
+        SpectralRefiner(model, flow(16, 0.1), alpha=0)
     with pytest.raises(ValueError, match="got FNO"):
         SpectralRefiner(surrogate(equation, trajectories, "FNO"), equation)
     equation.grid = Grid.box((16, 16))

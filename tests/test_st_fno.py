@@ -205,3 +205,14 @@ def test_the_spectral_bias_is_a_field_in_space_and_time():
     field = basis.synthesise(output(basis.analyse(noise(6, 8, 2, 1))))
     wave = 2 * 0.1 * 3.0 * (2 * math.pi * torch.arange(8).double() / 8).cos()
     torch.testing.assert_close(field, wave[:, None, None].expand(6, 8, 2, 1), rtol=0, atol=1e-14)
+
+
+def test_bfloat16_autocast():
+    model = STFNO(1, 1, 1, grid=Grid.box((16,), boundary="periodic"), width=4, modes=3)
+    a = torch.randn(2, 1, 16)
+    exact = model(a)
+    with torch.autocast("cpu", torch.bfloat16):
+        u = model(a)
+    u.float().square().sum().backward()
+    assert 1e-6 < (u - exact).norm() / exact.norm() < 5e-2
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())

@@ -195,3 +195,49 @@ def test_refusals():
     fno = FNO(2, 1, 2, grid=Grid.box((12, 12)), width=8, modes=3, depth=3)
     with pytest.raises(ValueError, match="other channels, width or depth"):
         small().approximate(fno)
+
+
+def by_autocast(model, a):
+    with torch.autocast("cpu", torch.bfloat16):
+        return model(a)
+
+
+def by_hook(model, a):
+    model.operator.blocks[0].convolution.mixing.register_forward_hook(lambda *_: None)
+    return model(a)
+
+
+def by_vmap(model, a):
+    return torch.func.vmap(lambda x: model(x[None])[0])(a)
+
+
+def by_compiler(model, a):
+    torch._dynamo.reset()
+    return torch.compile(model, fullgraph=True, backend="eager")(a)
+
+
+def by_tangents(model, a):
+    names = dict(model.named_parameters())
+    tangents = {k: torch.ones_like(p) for k, p in names.items() if "tensor" in k or "weight" in k}
+    call = lambda p: torch.func.functional_call(model, names | p, (a,))  # noqa: E731
+    return torch.func.jvp(call, ({k: names[k] for k in tangents},), (tangents,))[0]
+
+
+@pytest.mark.parametrize("way", [by_autocast, by_hook, by_vmap, by_compiler, by_tangents])
+@pytest.mark.parametrize("joint", [False, True], ids=["per layer", "joint"])
+def test_block_by_parts(joint, way):
+    """Wherever a block is not one operation, with its weight in a tensor registered elsewhere."""
+    model, a = small(joint=joint), torch.randn(2, 2, 12, 12, dtype=torch.float64)
+    if way is by_autocast:
+        model, a = model.float(), a.float()
+    tolerance = 0.1 if way is by_autocast else 1e-10
+    with torch.no_grad():
+        wanted = model(a)
+        assert (way(model, a) - wanted).norm() < tolerance * wanted.norm()
+
+
+def test_a_joint_tensor_of_another_precision_is_not_fused():
+    model = small(joint=True)
+    model.tensor.float()
+    with pytest.raises(RuntimeError, match="dtype|type"):
+        model(torch.randn(2, 2, 12, 12, dtype=torch.float64)).sum().backward()

@@ -21,7 +21,7 @@ class FactorizedWeight(nn.Module, ABC):
 
     `contract` multiplies by factor after factor, or by R after making it, whichever takes fewer
     multiplications for `BATCH` samples: a choice made once, so that a result does not depend on
-    how many samples are computed together.
+    how many samples are computed together. A fused `FourierBlock` makes R in any case.
     """
 
     def __init__(
@@ -32,6 +32,11 @@ class FactorizedWeight(nn.Module, ABC):
         self.in_channels, self.out_channels = in_channels, out_channels
         stacked = () if layers is None else (layers,)
         self.shape = (*stacked, *self.spectrum, in_channels, out_channels)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the fields, real."""
+        return next(self.parameters()).dtype
 
     @abstractmethod
     def dense(self, layer: int | None = None) -> Tensor:
@@ -98,8 +103,8 @@ def copy_complex(parameter: nn.Parameter, value: Tensor) -> None:
 def explicit_ranks(rank: float | Sequence[int], count: int, kind: str) -> list[int] | None:
     """`rank` as a list of `count` ranks, None if it is a fraction."""
     if isinstance(rank, int | float):
-        if not rank > 0:
-            raise ValueError(f"{kind}: rank={rank} must be positive.")
+        if not 0 < rank < math.inf:
+            raise ValueError(f"{kind}: rank={rank} must be positive and finite.")
         return None
     if len(rank) != count or min(rank) < 1:
         raise ValueError(

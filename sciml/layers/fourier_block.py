@@ -1,14 +1,15 @@
 """The block of a Fourier neural operator."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from sciml.layers.fourier_basis import FourierBasis
-from sciml.layers.fusion import fusible, is_still
-from sciml.layers.perceptron import Perceptron, gradients
+from sciml.layers.fusion import fusible, is_ordinary, is_still
+from sciml.layers.perceptron import Perceptron, gradients, is_final
 from sciml.layers.spectral_conv import Mixing, SpectralConv, add_mean
 from sciml.layers.spectral_weight import DenseWeight
 
@@ -51,18 +52,21 @@ class FourierBlock(nn.Module):
 
     def forward(self, v: Tensor, basis: FourierBasis, *, last: bool) -> Tensor:
         if fusible(self, v) and self.is_standard:
-            first, _, second = self.mlp
-            weights = (
-                self.convolution.weight.dense(),
-                self.convolution.bias,
-                self.skip.weight,
-                *(first.weight, first.bias, second.weight, second.bias),
-                self.gate,
-            )
-            return FusedBlock.apply(v.contiguous(), *weights, basis, last, torch.is_grad_enabled())
+            R = self.convolution.weight.dense()
+            if is_ordinary(R, v.dtype.to_complex()):  # its factors may be registered elsewhere
+                return self._fused(v, R, basis, last)
         u = self.convolution(v, basis) + self.skip(v)
         u = torch.addcmul(self.mlp(u if last else gelu(u)), self.gate, v)
         return u if last else gelu(u)
+
+    def _fused(self, v: Tensor, R: Tensor, basis: FourierBasis, last: bool) -> Tensor:
+        first, _, second = self.mlp
+        weights = (
+            *(R, self.convolution.bias, self.skip.weight),
+            *(first.weight, first.bias, second.weight, second.bias),
+            self.gate,
+        )
+        return FusedBlock.apply(v.contiguous(), *weights, basis, last, torch.is_grad_enabled())
 
 
 class FusedBlock(torch.autograd.Function):
@@ -101,8 +105,9 @@ class FusedBlock(torch.autograd.Function):
     def backward(ctx, dout):
         v, R, c, W, A, a, B, b, g, u, z = ctx.saved_tensors
         basis, last, inputs = ctx.basis, ctx.last, (v, R, c, W, A, a, B, b, g)
-        if torch.is_grad_enabled():  # to be differentiated again
-            return gradients(_parts(*inputs, basis, last), inputs, dout, ctx.needs_input_grad)
+        if not is_final(dout):
+            parts = partial(_parts, basis=basis, last=last)
+            return (*gradients(parts, inputs, dout, ctx.needs_input_grad[:9]), None, None, None)
         dv, lines, *pointwise = _pointwise_backward(v, *inputs[3:], u, dout, basis, last)
         dy = basis.adjoint.spectrum(lines, v.shape[-2:])
         del lines

@@ -20,17 +20,20 @@ def fusible(layer: nn.Module, x: Tensor) -> bool:
     """
     return (
         type(x) is Tensor
+        and x.numel() > 0
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled(x.device.type)
         and not torch._C._are_functorch_transforms_active()
         and not hooks._has_any_global_hook()
         and not any(_observed(part) for part in layer.modules() if part is not layer)
-        and all(
-            p.dtype == x.dtype and forward_ad.unpack_dual(p).tangent is None
-            for p in (x, *layer.parameters())
-        )
+        and all(is_ordinary(p, x.dtype) for p in (x, *layer.parameters()))
     )
+
+
+def is_ordinary(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether x is of that type and has no tangent of forward-mode differentiation."""
+    return x.dtype == dtype and forward_ad.unpack_dual(x).tangent is None
 
 
 def is_still(module: nn.Module, kind: type[nn.Module]) -> bool:

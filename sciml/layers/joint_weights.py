@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from sciml.layers.factorized_weight import FactorizedWeight
@@ -43,6 +44,10 @@ class LayerWeight(nn.Module):
         super().__init__()
         self._tensor = (tensor,)  # in a tuple, which torch does not register
         self.layer = layer
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._tensor[0].dtype
 
     def dense(self) -> Tensor:
         return self._tensor[0].dense(self.layer)

@@ -19,7 +19,7 @@ class Neighbours:
     """
 
     def __init__(self, grid: Grid, radius: float):
-        reach = math.floor(radius)
+        reach = math.floor(radius) if math.isfinite(radius) else 0
         small = [a.name for a in grid.axes if a.is_periodic and a.size < 2 * reach + 1]
         if reach < 1 or small:
             raise ValueError(

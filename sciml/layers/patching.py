@@ -33,7 +33,7 @@ class Patching:
 
     def __init__(self, grid: Grid, levels: int, padding: float):
         count = 2**levels
-        if levels < 0 or padding < 0:
+        if levels < 0 or not 0 <= padding < math.inf:
             raise ValueError(f"levels={levels} and padding={padding} must not be negative.")
         if min(grid.shape) < count:
             raise ValueError(

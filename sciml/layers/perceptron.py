@@ -1,5 +1,7 @@
 """Two linear layers at each point."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
@@ -57,9 +59,8 @@ class FusedPerceptron(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy):
         x, A, a, B, b = ctx.saved_tensors
-        if torch.is_grad_enabled():  # to be differentiated again
-            y = linear(gelu(linear(x, A, a)), B, b)
-            return gradients(y, (x, A, a, B, b), dy, ctx.needs_input_grad)
+        if not is_final(dy):
+            return gradients(_parts, (x, A, a, B, b), dy, ctx.needs_input_grad)
         rows, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
         dx = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
         dA, da, dB, db = (torch.zeros_like(p) for p in (A, a, B, b))
@@ -81,8 +82,26 @@ def hidden_gradient(h: Tensor, dy: Tensor, B: Tensor, dB: Tensor, db: Tensor) ->
     return aten.gelu_backward.grad_input(dq, h, grad_input=h)
 
 
-def gradients(y: Tensor, inputs, dy: Tensor, needed) -> tuple[Tensor | None, ...]:
-    """Differentiable gradients by autograd of y, None for inputs that need none."""
-    wanted = [x for x, need in zip(inputs, needed, strict=False) if need]
-    found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+def is_final(dy: Tensor) -> bool:
+    """Whether the backward pass from dy will neither be differentiated again nor is batched."""
+    return not (
+        torch.is_grad_enabled()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._functorch.is_legacy_batchedtensor(dy)  # of autograd.grad
+    )
+
+
+def gradients(call: Callable[..., Tensor], inputs, dy: Tensor, needed) -> tuple[Tensor | None, ...]:
+    """Differentiable gradients of call(*inputs) by autograd, None for inputs that need none."""
+    with torch.enable_grad():
+        # aliases: an input may depend on another one, which is not followed here
+        aliases = [x.view_as(x) for x in inputs]
+        y = call(*aliases)
+    wanted = [x for x, need in zip(aliases, needed, strict=False) if need]
+    found = iter(torch.autograd.grad(y, wanted, dy, create_graph=torch.is_grad_enabled()))
     return tuple(next(found) if need else None for need in needed)
+
+
+def _parts(x: Tensor, A: Tensor, a: Tensor, B: Tensor, b: Tensor) -> Tensor:
+    """The perceptron as autograd sees it."""
+    return linear(gelu(linear(x, A, a)), B, b)

@@ -39,7 +39,7 @@ class SpectralConv(nn.Module):
 
     def forward(self, x: Tensor, basis: FourierBasis) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # there are no complex halves
-            spectrum = basis.analyse(x.to(next(self.weight.parameters()).dtype))
+            spectrum = basis.analyse(x.to(self.weight.dtype))
             spectrum = self.mixing(spectrum, self.weight)
             if self.bias is not None:
                 spectrum = add_mean(spectrum, self.bias)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from datasets.build import check_target, instantiate
 from datasets.normalize import Normalizer
 from datasets.schema import Metadata, Source
+from sciml.models.card import Card
 
 BATCH = 64
 
@@ -30,6 +31,10 @@ def build_model(config: Mapping[str, Any], metadata: Metadata) -> nn.Module:
     Raises ValueError for what does not fit the data.
     """
     target = check_target(config["_target_"])
+    if not isinstance(getattr(target, "card", None), Card):
+        raise ValueError(
+            f"{config['_target_']} is not a model; `python -m sciml.models` lists what is."
+        )
     given = {"grid": metadata.grid}
     if "frames" in inspect.signature(target.__init__).parameters:
         given["frames"] = metadata.frames

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from sciml.layers import DenseWeight, FourierBasis, FourierBlock, Perceptron
@@ -53,7 +54,7 @@ class FNO(nn.Module):
             raise ValueError(
                 f"FNO: ndim={ndim}, but the grid has {self.grid.ndim} axes and modes={self.modes}."
             )
-        if min(self.modes) < 1 or width < 2 or depth < 1 or padding < 0:
+        if min(self.modes) < 1 or width < 2 or depth < 1 or not 0 <= padding < torch.inf:
             raise ValueError(
                 f"FNO: modes={self.modes} and depth={depth} must be at least 1, width={width} at "
                 f"least 2 and padding={padding} not negative."

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
@@ -46,7 +47,7 @@ class FNOOriginal(nn.Module):
         padding: float = 0.0,
     ):
         super().__init__()
-        if min(modes, width, depth, hidden) < 1 or padding < 0:
+        if min(modes, width, depth, hidden) < 1 or not 0 <= padding < torch.inf:
             raise ValueError(
                 f"FNOOriginal: modes={modes}, width={width}, depth={depth} and hidden={hidden} "
                 f"must be at least 1 and padding={padding} not negative."

@@ -14,6 +14,7 @@ from sciml.models.card import Card
 from solvers.grid import Grid
 
 PER_AXIS = ("n_modes", "max_n_modes")
+MODES = {"n_modes", "uno_n_modes"}
 PER_LAYER_AND_AXIS = ("uno_n_modes", "uno_scalings", "per_layer_scaling_factors")
 ELSEWHERE = {
     "GINO": "needs point clouds, which a Batch does not carry",
@@ -27,9 +28,9 @@ class Neuralop(nn.Module):
     with the package torch-harmonics).
 
     `settings` are the keyword arguments of `neuralop.models.<architecture>`. One number of modes
-    stands for all axes: `n_modes: 24` means (24, 24) in two dimensions, `uno_n_modes: [16, 8,
-    16]` likewise layer by layer. Note that the library counts both signs: its 24 modes are
-    `FNO(modes=12)`.
+    stands for all axes: `n_modes: 24` means (24, 24) in two dimensions; `uno_n_modes: [16, 8,
+    16]`, and `n_modes: [16, 8]` of CODANO, likewise layer by layer. Note that the library counts
+    both signs: its 24 modes are `FNO(modes=12)`.
 
     The library's `state_dict` adds an entry that is not a tensor, so that its models can neither
     be loaded inside another module nor from a safe checkpoint; here they can. What is not mended:
@@ -50,16 +51,15 @@ class Neuralop(nn.Module):
         settings: Mapping[str, Any],
     ):
         super().__init__()
-        arguments = {k: _per_axis(k, v, ndim) for k, v in settings.items()}
-        modes = arguments.get("n_modes", ())
-        layers = modes if modes and isinstance(modes[0], Sequence) else [modes] if modes else []
-        if grid is not None and any(
-            m > n for layer in layers for m, n in zip(layer, grid.shape, strict=True)
-        ):
+        twice = {"in_channels", "out_channels"} & settings.keys()
+        if twice:
             raise ValueError(
-                f"{architecture}: n_modes={modes} is more than the grid {grid.shape} holds; lower "
-                "model.settings.n_modes or raise the resolution."
+                f"{architecture}: the data decide on settings.{min(twice)}; leave it out."
             )
+        by_layer = PER_LAYER_AND_AXIS + (("n_modes",) if architecture == "CODANO" else ())
+        arguments = {k: _per_axis(k, v, ndim, by_layer) for k, v in settings.items()}
+        for name in arguments.keys() & MODES:
+            _check_modes(f"{architecture}: model.settings.{name}", arguments[name], ndim, grid)
         if architecture == "CODANO":  # one token per variable, no choice of channels
             if in_channels != out_channels:
                 raise ValueError(
@@ -68,15 +68,26 @@ class Neuralop(nn.Module):
                 )
         else:
             arguments |= {"in_channels": in_channels, "out_channels": out_channels}
-        with contextlib.redirect_stdout(io.StringIO()):  # UNO and CODANO print their settings
-            model = _class(architecture)(**arguments)
+        kind = _class(architecture)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # UNO and CODANO print their settings
+                model = kind(**arguments)
+        except (ArithmeticError, AssertionError, LookupError, TypeError) as error:
+            raise ValueError(
+                f"neuralop refuses these settings of {architecture} with "
+                f"{type(error).__name__}: {error or 'no message'}."
+            ) from error
         model.state_dict = MethodType(nn.Module.state_dict, model)
         model.load_state_dict = MethodType(nn.Module.load_state_dict, model)
-        self.model, self.in_channels, self.out_channels = model, in_channels, out_channels
+        self.model, self.ndim = model, ndim
+        self.in_channels, self.out_channels = in_channels, out_channels
 
     def forward(self, a: Tensor) -> Tensor:
-        if a.shape[1] != self.in_channels:
-            raise ValueError(f"expected {self.in_channels} channels, got shape {tuple(a.shape)}.")
+        if a.ndim != 2 + self.ndim or a.shape[1] != self.in_channels:
+            raise ValueError(
+                f"{type(self.model).__name__}: expected [batch, {self.in_channels} channels, "
+                f"{self.ndim} axes of points], got shape {tuple(a.shape)}."
+            )
         u = self.model(a)
         expected = (len(a), self.out_channels, *a.shape[2:])
         if u.shape != expected:
@@ -87,13 +98,24 @@ class Neuralop(nn.Module):
         return u
 
 
-def _per_axis(name: str, value: Any, ndim: int) -> Any:
+def _per_axis(name: str, value: Any, ndim: int, by_layer: Sequence[str]) -> Any:
     """Repeat a number for every axis where the library wants one per axis."""
+    if name in by_layer:
+        return [v if isinstance(v, Sequence) else [v] * ndim for v in value]
     if name in PER_AXIS and isinstance(value, int):
         return (value,) * ndim
-    if name in PER_LAYER_AND_AXIS:
-        return [v if isinstance(v, Sequence) else [v] * ndim for v in value]
     return value
+
+
+def _check_modes(name: str, modes: Sequence, ndim: int, grid: Grid | None) -> None:
+    for layer in modes if modes and isinstance(modes[0], Sequence) else [modes]:
+        if len(layer) != ndim or min(layer) < 1:
+            raise ValueError(f"{name}={list(layer)} must be {ndim} numbers of at least 1.")
+        if grid is not None and any(m > n for m, n in zip(layer, grid.shape, strict=True)):
+            raise ValueError(
+                f"{name}={list(layer)} is more than the grid {grid.shape} holds; lower it or raise "
+                "the resolution."
+            )
 
 
 def _class(architecture: str) -> type[nn.Module]:

@@ -76,10 +76,11 @@ class ScOT(nn.Module):
         super().__init__()
         if grid.ndim != ndim:
             raise ValueError(f"ScOT: ndim={ndim}, but the grid has {grid.ndim} axes.")
-        if min(*depths, heads, patch) < 1 or skips < 0 or window < 2:
+        if not depths or min(*depths, heads, patch, width) < 1 or skips < 0 or window < 2:
             raise ValueError(
-                f"ScOT: depths={tuple(depths)}, heads={heads} and patch={patch} must be at least "
-                f"1, window={window} at least 2 and skips={skips} not negative."
+                f"ScOT: depths={tuple(depths)}, width={width}, heads={heads} and patch={patch} "
+                f"must be at least 1 (depths one number or more), window={window} at least 2 and "
+                f"skips={skips} not negative."
             )
         if width % heads:
             raise ValueError(f"ScOT: width={width} must be a multiple of heads={heads}.")

@@ -73,7 +73,7 @@ class STFNO(nn.Module):
             raise ValueError(
                 f"STFNO: ndim={ndim}, but the grid has {grid.ndim} axes and modes={modes}."
             )
-        if min(*modes, modes_time, depth, latent_steps) < 1 or padding < 0:
+        if min(*modes, modes_time, depth, latent_steps) < 1 or not 0 <= padding < torch.inf:
             raise ValueError(
                 f"STFNO: modes={modes}, modes_time={modes_time}, depth={depth} and latent_steps="
                 f"{latent_steps} must be at least 1, padding={padding} not negative."
@@ -115,8 +115,9 @@ class STFNO(nn.Module):
         """The next `horizon` frames [b, horizon, states, *space].
 
         `past` are frames [b, t, channels, *space] and `constants` fields [b, m, *space]. Whatever
-        their number, the frames of the past fill the time of the history that the model was
-        trained on and those that follow that of its horizon, at equal distances.
+        their number, those that follow fill the time of the horizon that the model was trained on
+        at equal distances, and the frames of the past that of its history; fewer of them than
+        `latent_steps` are preceded by copies of the oldest.
         """
         return self.predict(*self.latent(past, constants), horizon)
 
@@ -150,8 +151,10 @@ class STFNO(nn.Module):
 
     def predict(self, last: Tensor, v: Tensor, horizon: int) -> Tensor:
         """last + Q v over the next `horizon` frames, [b, horizon, states, *space]."""
-        spectrum = self.output(self.basis(v.shape[-3] - 1, v).analyse(v.to(self.output.bias.dtype)))
-        change = self.basis(horizon, v).synthesise(spectrum)[..., 1:, :, :]
+        with torch.autocast(v.device.type, enabled=False):  # there are no complex halves
+            analysis, synthesis = (self.basis(n, v) for n in (v.shape[-3] - 1, horizon))
+            spectrum = self.output(analysis.analyse(v.to(self.output.bias.dtype)))
+            change = synthesis.synthesise(spectrum)[..., 1:, :, :]
         return (last + change).movedim((-3, -2, -1), (1, 0, 2)).contiguous()
 
     def basis(self, steps: int, v: Tensor) -> FourierBasis:

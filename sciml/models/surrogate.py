@@ -25,9 +25,9 @@ class Surrogate(nn.Module):
 
     Input [b, c_in, *space], output [b, c_out, *space], fields as in `metadata`. `config` is what
     the model was built from. `save` writes `model.safetensors` (weights and normalisers) and
-    `model.json` (configuration, metadata, sha256 of the weights) into a folder; `load` reads them.
-    Nothing in them is executed: the class must be one that a package of ours exports, with
-    arguments of the annotated kinds.
+    `model.json` (configuration, metadata, sha256 of these and of the weights) into a folder;
+    `load` reads them. Nothing in them is executed: the class must be one that a package of ours
+    exports, with arguments of the annotated kinds.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Surrogate(nn.Module):
             "format": FORMAT,
             "model": self.config,
             "metadata": self.metadata.to_dict(),
-            "sha256": hashlib.sha256(weights).hexdigest(),
+            "sha256": digest(self.config, self.metadata.to_dict(), weights),
         }
         commit(folder / WEIGHTS, weights)
         commit(folder / ABOUT, json.dumps(about, indent=1).encode())
@@ -72,22 +72,32 @@ class Surrogate(nn.Module):
         if not weights.is_file():
             raise ValueError(f"{weights}: no such file; a saved model is {WEIGHTS} and {ABOUT}.")
         data = weights.read_bytes()
-        if hashlib.sha256(data).hexdigest() != about["sha256"]:
+        if digest(about["model"], about["metadata"], data) != about["sha256"]:
             raise ValueError(
-                f"{weights}: altered, its sha256 is not that in {ABOUT}; copy it anew."
+                f"{folder}: altered, the sha256 of {WEIGHTS} and of the description is not that in "
+                f"{ABOUT}; copy both anew."
             )
         try:
             tensors = load_tensors(data)
         except SafetensorError as error:
             raise ValueError(f"{weights}: not safetensors ({error}).") from error
-        metadata = Metadata.from_dict(about["metadata"])
-        model = build_model(about["model"], metadata)
+        try:
+            metadata = Metadata.from_dict(about["metadata"])
+            model = build_model(about["model"], metadata)
+        except (TypeError, RuntimeError) as error:
+            raise ValueError(f"{folder / ABOUT}: {error}.") from error
+        kinds = {x.dtype for name, x in tensors.items() if name.startswith("model.")}
+        kinds = {kind for kind in kinds if kind.is_floating_point}
+        if len(kinds) == 1:
+            model.to(kinds.pop())
         sides = (metadata.in_channels, metadata.out_channels)
         normalizers = [Normalizer(*torch.ones(2, c, dtype=torch.float64)) for c in sides]
         surrogate = cls(model, *normalizers, metadata, about["model"])
         own = surrogate.state_dict()
         wrong = sorted(own.keys() ^ tensors.keys()) or [
-            name for name in own if own[name].shape != tensors[name].shape
+            name
+            for name, x in tensors.items()
+            if (own[name].shape, own[name].dtype) != (x.shape, x.dtype)
         ]
         if wrong:
             raise ValueError(
@@ -96,6 +106,12 @@ class Surrogate(nn.Module):
             )
         surrogate.load_state_dict(tensors)
         return surrogate.eval()
+
+
+def digest(model: Mapping[str, Any], metadata: Mapping[str, Any], weights: bytes) -> str:
+    """sha256 of what a saved model consists of."""
+    text = json.dumps({"model": model, "metadata": metadata}, sort_keys=True)
+    return hashlib.sha256(text.encode() + weights).hexdigest()
 
 
 def _description(path: Path) -> dict[str, Any]:

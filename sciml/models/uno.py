@@ -57,7 +57,7 @@ class UNO(nn.Module):
     ):
         super().__init__()
         _check(grid, ndim, channels, modes)
-        if bottom < 0 or padding < 0:
+        if bottom < 0 or not 0 <= padding < torch.inf:
             raise ValueError(f"UNO: bottom={bottom} and padding={padding} must not be negative.")
         self.grid, self.in_channels = grid, in_channels
         self.modes = [(m,) * ndim for m in modes]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -65,7 +66,7 @@ class Physics(Task):
             input_normalizer=input_normalizer,
             target_normalizer=target_normalizer,
         )
-        if weight <= 0 or labels < 0:
+        if not (0 < weight < torch.inf and 0 <= labels < torch.inf):
             raise ValueError(
                 f"task.weight={weight} must be positive and task.labels={labels} not negative; "
                 "without the equation take task=supervised."

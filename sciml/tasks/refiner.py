@@ -93,6 +93,8 @@ class SpectralRefiner:
                 f"dt={equation.dt}; both must be one number."
             )
         self.surrogate, self.equation = deepcopy(surrogate).double().eval(), equation
+        if not 0 < alpha < torch.inf:
+            raise ValueError(f"SpectralRefiner: alpha={alpha} must be positive.")
         self.residual, self.alpha = residual or StepDefect(equation), alpha
         self.modes, self.modes_time, self.iterations = modes, modes_time, iterations
 

@@ -60,7 +60,7 @@ class Rollout(Task):
             input_normalizer=input_normalizer,
             target_normalizer=target_normalizer,
         )
-        if noise < 0:
+        if not 0 <= noise < torch.inf:
             raise ValueError(f"task.noise={noise} must not be negative.")
         self.bundle, self.frames = bundle, step_frames(metadata, bundle)
         self._unroll, self._noise, self._increments = unroll, noise, increments

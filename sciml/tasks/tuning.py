@@ -26,12 +26,18 @@ def tuned(
     Targets of the batch are not read. This costs a training of its own for every sample: compare
     with a solver in the same time.
     """
-    if steps < 1 or lr <= 0 or anchor < 0:
+    if not (steps >= 1 and 0 < lr < torch.inf and 0 <= anchor < torch.inf):
         raise ValueError(
             f"steps={steps} must be at least 1, lr={lr} positive and anchor={anchor} not negative."
         )
-    rows = zip(batch.input.split(1), batch.parameters.split(1), strict=True)
-    return torch.cat([_one(task, a, p, batch, steps, lr, anchor) for a, p in rows])
+    modes = {part: part.training for part in task.model.modules()}
+    task.model.eval()  # batch normalisation as in task.eval()(a), its statistics left alone
+    try:
+        rows = zip(batch.input.split(1), batch.parameters.split(1), strict=True)
+        return torch.cat([_one(task, a, p, batch, steps, lr, anchor) for a, p in rows])
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def _one(
