@@ -72,8 +72,8 @@ class Normalizer(nn.Module):
         return cls(moments.mean, moments.std)
 
     def forward(self, u: Tensor) -> Tensor:
-        u, mean, std = self._like(u)
-        return (u - mean) / std
+        v, mean, std = self._like(u)
+        return ((v - mean) / std).to(u.dtype)
 
     def inverse(self, u: Tensor) -> Tensor:
         u, mean, std = self._like(u)

@@ -151,6 +151,11 @@ def _require_settings(config: DictConfig) -> None:
             "an experiment's YAML must begin with the line `# @package _global_`, without it its "
             "settings have no effect."
         )
+    if config.trainer.precision in ("16-true", "bf16-true"):
+        raise ValueError(
+            f"trainer.precision={config.trainer.precision}: Fourier modes are complex, of which "
+            "there are no halves; bf16-mixed halves everything else."
+        )
     if config.fit and config.trainer.limit_val_batches == 0:
         raise ValueError(
             "trainer.limit_val_batches=0: validation chooses the weights, give it some batches."

@@ -80,7 +80,7 @@ def test_half_precision_is_left_for_the_units():
     assert u.dtype == torch.float32
     torch.testing.assert_close(u - 100, v.float(), rtol=0, atol=1e-5)
     assert len((v * 1 + torch.tensor(100.0).bfloat16()).unique()) < 8  # control
-    assert normalizer(u.bfloat16()).dtype == torch.float32
+    assert normalizer(u.bfloat16()).dtype == torch.bfloat16
 
 
 def test_a_constant_channel_gets_deviation_one():

@@ -420,6 +420,7 @@ def test_a_used_folder_is_refused(complete):
         ("+experiment={optimizer: {lr: 1}}", "must begin with the line `# @package _global_`"),
         ("data.seed=-1", "seed=-1 of the split must be a whole number"),
         ("trainer.limit_val_batches=0", "limit_val_batches=0: validation chooses the weights"),
+        ("trainer.precision=bf16-true", "precision=bf16-true: Fourier modes are complex"),
         ("trainer.limit_train_batches=0", "limit_train_batches=0 leaves no batch to train on"),
         ("+trainer.strategy=ddp", "trainer: DDPStrategy is not supported"),
         (

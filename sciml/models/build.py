@@ -30,17 +30,13 @@ def build_model(config: Mapping[str, Any], metadata: Metadata) -> nn.Module:
     A constructor with an argument `frames` is also told which channels are frames of a window.
     Raises ValueError for what does not fit the data.
     """
-    target = check_target(config["_target_"])
-    if not isinstance(getattr(target, "card", None), Card):
-        raise ValueError(
-            f"{config['_target_']} is not a model; `python -m sciml.models` lists what is."
-        )
+    target, card = check_target(config["_target_"]), card_of(config)
     given = {"grid": metadata.grid}
     if "frames" in inspect.signature(target.__init__).parameters:
         given["frames"] = metadata.frames
-    if metadata.ndim not in target.card.dimensions:
+    if metadata.ndim not in card.dimensions:
         raise ValueError(
-            f"{target.__name__} is for {' or '.join(map(str, target.card.dimensions))} space "
+            f"{target.__name__} is for {' or '.join(map(str, card.dimensions))} space "
             f"dimensions, the data have {metadata.ndim}; `python -m sciml.models` lists the others."
         )
     return instantiate(
@@ -50,6 +46,18 @@ def build_model(config: Mapping[str, Any], metadata: Metadata) -> nn.Module:
         ndim=metadata.ndim,
         **given,
     )
+
+
+def card_of(config: Mapping[str, Any]) -> Card:
+    """What the catalogue says of a configured model: `card` of its class, or, of a class that is
+    several architectures, what its `card_of` makes of the configuration.
+    """
+    target = check_target(config["_target_"])
+    if not isinstance(getattr(target, "card", None), Card):
+        raise ValueError(
+            f"{config['_target_']} is not a model; `python -m sciml.models` lists what is."
+        )
+    return target.card_of(config) if hasattr(target, "card_of") else target.card
 
 
 def parameter_count(model: nn.Module) -> int:

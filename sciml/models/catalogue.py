@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from hydra import compose, initialize_config_dir
 
-from datasets.build import check_target
 from datasets.schema import Field, Metadata
-from sciml.models.build import build_model, parameter_count
+from sciml.models.build import build_model, card_of, parameter_count
 from sciml.models.card import Card
 from solvers.grid import Grid
 
@@ -34,7 +33,7 @@ def entries(ndim: int = 2) -> Iterator[Entry]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for path in sorted((CONF / "model").glob("*.yaml")):
             config = compose("config", [f"model={path.stem}", "name=model"]).model
-            card = check_target(config["_target_"]).card
+            card = card_of(config)
             nearest = min(card.dimensions, key=lambda d: abs(d - ndim))
             shape = (POINTS[nearest],) * nearest
             field = (Field("u"),)

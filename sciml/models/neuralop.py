@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MethodType
 from typing import Any
 
@@ -81,6 +82,12 @@ class Neuralop(nn.Module):
         model.load_state_dict = MethodType(nn.Module.load_state_dict, model)
         self.model, self.ndim = model, ndim
         self.in_channels, self.out_channels = in_channels, out_channels
+
+    @classmethod
+    def card_of(cls, config: Mapping[str, Any]) -> Card:
+        """CODANO's attention is not made for one dimension."""
+        one_less = config.get("architecture") == "CODANO"
+        return replace(cls.card, dimensions=(2, 3)) if one_less else cls.card
 
     def forward(self, a: Tensor) -> Tensor:
         if a.ndim != 2 + self.ndim or a.shape[1] != self.in_channels:

@@ -95,9 +95,7 @@ class Surrogate(nn.Module):
         surrogate = cls(model, *normalizers, metadata, about["model"])
         own = surrogate.state_dict()
         wrong = sorted(own.keys() ^ tensors.keys()) or [
-            name
-            for name, x in tensors.items()
-            if (own[name].shape, own[name].dtype) != (x.shape, x.dtype)
+            name for name in own if own[name].shape != tensors[name].shape
         ]
         if wrong:
             raise ValueError(
