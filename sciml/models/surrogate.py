@@ -18,6 +18,12 @@ from datasets.store import commit
 from sciml.models.build import build_model
 
 WEIGHTS, ABOUT, FORMAT = "model.safetensors", "model.json", 1
+PRECISIONS = {
+    torch.float16: nn.Module.half,
+    torch.bfloat16: nn.Module.bfloat16,
+    torch.float32: nn.Module.float,
+    torch.float64: nn.Module.double,
+}
 
 
 class Surrogate(nn.Module):
@@ -87,9 +93,8 @@ class Surrogate(nn.Module):
         except (TypeError, RuntimeError) as error:
             raise ValueError(f"{folder / ABOUT}: {error}.") from error
         kinds = {x.dtype for name, x in tensors.items() if name.startswith("model.")}
-        kinds = {kind for kind in kinds if kind.is_floating_point}
-        if len(kinds) == 1:
-            model.to(kinds.pop())
+        if len(kinds := kinds & PRECISIONS.keys()) == 1:
+            PRECISIONS[kinds.pop()](model)  # `to` would make complex weights real
         sides = (metadata.in_channels, metadata.out_channels)
         normalizers = [Normalizer(*torch.ones(2, c, dtype=torch.float64)) for c in sides]
         surrogate = cls(model, *normalizers, metadata, about["model"])
