@@ -103,7 +103,7 @@ def test_a_mistyped_command_is_explained(folder, capsys, overrides, expected):
             ["model.modes=9"],
             ["modes=(9, 9) needs at least (18, 18) points", "(12, 12)", "model.modes"],
         ),
-        (["model=neuralop_fno"], ["n_modes=(24, 24) is more than the grid (12, 12) holds"]),
+        (["model=neuralop_fno"], ["n_modes=[24, 24] is more than the grid (12, 12) holds"]),
         (["ckpt_path=nothing.ckpt"], ["nothing.ckpt: no such checkpoint"]),
         (
             ["ckpt_path=https://host/a.ckpt"],

@@ -1,5 +1,6 @@
 """How a model is trained: Lightning modules and learning-rate schedules."""
 
+from sciml.tasks.odd_reflection import OddReflection
 from sciml.tasks.physics import Physics
 from sciml.tasks.refiner import Refined, SpectralRefiner, StepDefect
 from sciml.tasks.rollout import Rollout
@@ -18,6 +19,7 @@ __all__ = [
     "Refined",
     "Rollout",
     "SpectralRefiner",
+    "OddReflection",
     "SquareSymmetry",
     "StepDefect",
     "Supervised",

@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from datasets.normalize import Normalizer
 from datasets.schema import Batch, Metadata
+from sciml.tasks.odd_reflection import OddReflection
 from sciml.tasks.symmetry import SquareSymmetry
 from sciml.tasks.task import Task
 
@@ -30,7 +31,7 @@ class Supervised(Task):
         schedule: Callable[[Optimizer, int], LRScheduler],
         input_normalizer: Normalizer,
         target_normalizer: Normalizer,
-        symmetry: SquareSymmetry | None = None,
+        symmetry: SquareSymmetry | OddReflection | None = None,
     ):
         super().__init__(
             model,
