@@ -297,3 +297,32 @@ def test_gradients_in_batches(counted):
     model, x = Perceptron(3, 5, 2).double(), torch.randn(4, 3, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian
     torch.testing.assert_close(jacobian(model, x, vectorize=True), jacobian(model, x))
+
+
+def test_predictions_reuse_memory_that_nobody_sees(counted):
+    torch.manual_seed(0)
+    model = FNO(1, 1, 2, grid=Grid.box((9, 8)), width=4, modes=3, depth=3).double()
+    a = torch.randn(2, 1, 9, 8, dtype=torch.float64)
+    given, wanted = a.clone(), model(a).detach()
+    kept = []
+    with torch.no_grad():
+        assert torch.equal(model(a), wanted) and torch.equal(a, given)
+        for block in model.blocks:
+            block.register_forward_hook(lambda *call: kept.append((call[2], call[2].clone())))
+        assert torch.equal(model(a), wanted)
+    assert all(torch.equal(v, then) for v, then in kept) and len(kept) == 3
+    assert len({v.data_ptr() for v, _ in kept}) == 3
+    assert counted.block == 9
+
+
+@pytest.mark.parametrize("spend", [False, True])
+def test_spending_the_input(spend):
+    """Control of the test above: v is overwritten where it is spent, and only without gradients."""
+    block, v, basis = layer()
+    before = v.detach().clone()
+    wanted = block(v, basis, last=False, spend=spend)
+    assert torch.equal(v, before)
+    with torch.no_grad():
+        found = block(v, basis, last=False, spend=spend)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-13)
+    assert torch.equal(v, before) is not spend

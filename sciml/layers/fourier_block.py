@@ -22,7 +22,8 @@ class FourierBlock(nn.Module):
     K is a `SpectralConv`, W a linear map and M a `Perceptron` at each point, g a gate per channel,
     s = GELU. v has the points first, [*space, b, width]. Where `fusible` allows the block is one
     operation that keeps v, K v + W v and the truncated spectrum for its backward pass; otherwise,
-    among others where a hook watches one of its parts, these are called one by one.
+    among others where a hook watches one of its parts, these are called one by one. With `spend` v
+    may be overwritten, where no gradient is asked for: nobody else may hold it.
     """
 
     def __init__(
@@ -50,23 +51,24 @@ class FourierBlock(nn.Module):
             and self.mlp.is_standard
         )
 
-    def forward(self, v: Tensor, basis: FourierBasis, *, last: bool) -> Tensor:
+    def forward(self, v: Tensor, basis: FourierBasis, *, last: bool, spend: bool = False) -> Tensor:
         if fusible(self, v) and self.is_standard:
             R = self.convolution.weight.dense()
             if is_ordinary(R, v.dtype.to_complex()):  # its factors may be registered elsewhere
-                return self._fused(v, R, basis, last)
+                return self._fused(v, R, basis, last, spend)
         u = self.convolution(v, basis) + self.skip(v)
         u = torch.addcmul(self.mlp(u if last else gelu(u)), self.gate, v)
         return u if last else gelu(u)
 
-    def _fused(self, v: Tensor, R: Tensor, basis: FourierBasis, last: bool) -> Tensor:
+    def _fused(self, v: Tensor, R: Tensor, basis: FourierBasis, last: bool, spend: bool) -> Tensor:
         first, _, second = self.mlp
         weights = (
             *(R, self.convolution.bias, self.skip.weight),
             *(first.weight, first.bias, second.weight, second.bias),
             self.gate,
         )
-        return FusedBlock.apply(v.contiguous(), *weights, basis, last, torch.is_grad_enabled())
+        keep = torch.is_grad_enabled()
+        return FusedBlock.apply(v.contiguous(), *weights, basis, last, keep, spend and not keep)
 
 
 class FusedBlock(torch.autograd.Function):
@@ -75,17 +77,18 @@ class FusedBlock(torch.autograd.Function):
     Saved are v, u = K v + W v and the truncated spectrum of v; the rest is computed again: a
     training step needs about a third of the memory. Nothing saved is written to: the graph may be
     walked twice. A backward pass that will itself be differentiated runs the parts under autograd.
-    `keep` is false where no gradient can be asked for.
+    `keep` is false where no gradient can be asked for, and with `spend` the result then takes the
+    place of v.
     """
 
     @staticmethod
-    def forward(ctx, v, R, c, W, A, a, B, b, g, basis, last, keep):
+    def forward(ctx, v, R, c, W, A, a, B, b, g, basis, last, keep, spend):
         ctx.basis, ctx.last = basis, last
         z = basis.analyse(v)
         y = torch.matmul(z, R)
         y[(0,) * len(basis.modes)] += c
         lines = basis.lines(y)
-        out = torch.empty_like(v)
+        out = v if spend else torch.empty_like(v)
         u = torch.empty_like(v) if keep else None
         width = v.shape[-1]
         for part in basis.parts(v.numel()):
@@ -107,7 +110,7 @@ class FusedBlock(torch.autograd.Function):
         basis, last, inputs = ctx.basis, ctx.last, (v, R, c, W, A, a, B, b, g)
         if not is_final(dout):
             parts = partial(_parts, basis=basis, last=last)
-            return (*gradients(parts, inputs, dout, ctx.needs_input_grad[:9]), None, None, None)
+            return (*gradients(parts, inputs, dout, ctx.needs_input_grad[:9]), *[None] * 4)
         dv, lines, *pointwise = _pointwise_backward(v, *inputs[3:], u, dout, basis, last)
         dy = basis.adjoint.spectrum(lines, v.shape[-2:])
         del lines
@@ -115,7 +118,7 @@ class FusedBlock(torch.autograd.Function):
         dc = dy[(0,) * len(basis.modes)].real.sum(0)
         lines = basis.adjoint.lines(torch.matmul(dy, R.mH))
         basis.adjoint.add_part(dv, slice(None), lines)
-        return dv, dR, dc, *pointwise, None, None, None
+        return dv, dR, dc, *pointwise, *[None] * 4
 
 
 def _pointwise_backward(v, W, A, a, B, b, g, u, dout, basis: FourierBasis, last: bool):

@@ -25,8 +25,7 @@ def fusible(layer: nn.Module, x: Tensor) -> bool:
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled(x.device.type)
         and not torch._C._are_functorch_transforms_active()
-        and not hooks._has_any_global_hook()
-        and not any(_observed(part) for part in layer.modules() if part is not layer)
+        and is_unobserved(*(part for part in layer.modules() if part is not layer))
         and all(is_ordinary(p, x.dtype) for p in (x, *layer.parameters()))
     )
 
@@ -41,14 +40,15 @@ def is_still(module: nn.Module, kind: type[nn.Module]) -> bool:
     return isinstance(module, kind) and type(module).forward is kind.forward
 
 
-def _observed(module: nn.Module) -> bool:
-    """Whether calling the module does more than its `forward`, or another one."""
-    return bool(
+def is_unobserved(*modules: nn.Module) -> bool:
+    """Whether calling these modules does what the `forward` of their classes does and no more."""
+    return not hooks._has_any_global_hook() and not any(
         module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
         or "forward" in vars(module)
+        for module in modules
     )
 
 

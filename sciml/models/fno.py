@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sciml.layers import DenseWeight, FourierBasis, FourierBlock, Perceptron
 from sciml.layers.coordinates import with_coordinates
+from sciml.layers.fusion import is_unobserved
 from sciml.models.card import Card
 from solvers.grid import Grid
 
@@ -82,6 +83,8 @@ class FNO(nn.Module):
         v = a.movedim((0, 1), (-2, -1))  # [*space, b, c]
         walls = tuple(axis for axis in grid.axes if not axis.is_periodic)
         v = self.lifting(with_coordinates(v, grid, walls))
+        # a graph or a hook may keep what it sees
+        spend = not torch.is_grad_enabled() and is_unobserved(self.lifting, *self.blocks)
         for i, block in enumerate(self.blocks):
-            v = block(v, basis, last=i == len(self.blocks) - 1)
+            v = block(v, basis, last=i == len(self.blocks) - 1, spend=spend)
         return self.projection(v).movedim((-2, -1), (0, 1)).contiguous()
