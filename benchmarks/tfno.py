@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.fno import limit, timed
+from benchmarks.arithmetic import limit, timed
 from benchmarks.result import Target, emit
-from sciml.models import TFNO, Neuralop
+from sciml.models import TFNO, Neuralop, parameter_count
 from solvers.grid import Grid
 
 THREADS = 2
@@ -82,7 +82,7 @@ def compare(case: Case, factorization: str, rounds: int) -> tuple[list[dict], di
             "form": case.name,
             "weight": factorization,
             "code": code,
-            "parameters": count(model),
+            "parameters": parameter_count(model),
             **{
                 f"{what}, ms / sample": 1e3
                 * statistics.median(taken[code] for taken in seconds[what])
@@ -141,11 +141,6 @@ def training(model: nn.Module, a: Tensor, u: Tensor) -> Callable[[], object]:
 def inference(model: nn.Module, a: Tensor, u: Tensor) -> Callable[[], object]:
     model.eval()
     return torch.no_grad()(lambda: model(a))
-
-
-def count(model: nn.Module) -> int:
-    """Real numbers among the parameters."""
-    return sum(p.numel() * (1 + p.is_complex()) for p in model.parameters())
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class OddReflection:
 
     def _half(self, u: Tensor, chosen: Tensor) -> Tensor:
         image = -u.flip([*range(2, u.ndim)])
-        for dim, shifted in enumerate(self._shifted, start=2):
+        for dim, shifted in zip(range(2, u.ndim), self._shifted, strict=True):  # after `check`
             if shifted:  # points 0, h, .. : the first stays where it is
                 image = image.roll(1, dim)
         return torch.where(chosen.view(-1, *[1] * (u.ndim - 1)), image, u)
