@@ -40,6 +40,7 @@ from sciml.models import FNO, Neuralop
 from solvers.grid import Grid
 
 CODES = ("ours", "neuraloperator")
+PRECISION = ("difference", "our gradient error", "neuraloperator's")
 
 
 class Case(NamedTuple):
@@ -92,16 +93,15 @@ def main() -> None:
         ratios.setdefault("memory", []).append(kept["ours"] / kept["neuraloperator"])
         for variant in variants:
             if variant == "fp32" or not options.quick or number == 1:
-                found, speed = against_neuralop(case, variant, 5 if options.quick else 9)
+                row, speed = against_neuralop(case, variant, 5 if options.quick else 9)
                 ratios.setdefault(variant, []).append(speed)
-                if variant == "fp32":
-                    for row, code in zip(found, CODES, strict=True):
-                        row["peak MiB"] = kept[code]
-                rows += found
+                plain = variant == "fp32"
+                row |= {f"{code}: MiB": kept[code] if plain else None for code in CODES}
+                rows.append(row | (precision(case) if plain else dict.fromkeys(PRECISION)))
                 print(case.name, variant, speed, file=sys.stderr, flush=True)
     emit(
         "fno",
-        _aligned(rows),
+        rows,
         targets(ratios, rows),
         versions=("torch", "neuraloperator"),
         threads=options.threads,
@@ -127,19 +127,18 @@ def targets(ratios: dict[str, list], rows: list[dict]) -> dict[str, Target]:
             if stretch:
                 held[f"{what}, {variant}, stretch"] = Target(middle, stretch, "higher")
     held["memory of a step, largest share"] = Target(max(ratios["memory"]), 0.35, "lower")
-    largest = max(row["difference"] for row in rows)
+    largest = max(row["difference"] or 0.0 for row in rows)
     held["agreement of outputs and gradients"] = Target(largest, 1e-5, "lower")
-    own = max(row["gradient error"] for row in rows if row["code"] == CODES[0])
+    own = max(row["our gradient error"] or 0.0 for row in rows)
     held["our gradients against double precision"] = Target(own, 1e-5, "lower")
     return held
 
 
 def against_neuralop(
     case: Case, variant: str, rounds: int
-) -> tuple[list[dict], tuple[float, float]]:
-    """A row of each, and how many times as fast ours is in training and in inference."""
+) -> tuple[dict[str, object], tuple[float, float]]:
+    """A row, and how many times as fast ours is in training and in inference."""
     plain = variant == "fp32"  # a compiled call cannot be counted, and has the same arithmetic
-    difference, errors = agreement(case) if plain else (0.0, [0.0, 0.0])
     models, a = pair(case)
     calls = list(models)
     if not plain:
@@ -151,31 +150,25 @@ def against_neuralop(
         for i, (call, model) in enumerate(zip(calls, models, strict=True))
     ]
     maps = [inference(call, a, half=half[i]) for i, call in enumerate(calls)]
-    speed, seconds, limits = [], [], []
-    for both in (steps, maps):
+    row, speeds = {"case": case.name, "variant": variant}, []
+    for what, both in (("train", steps), ("infer", maps)):
         for call in (*both, *both):
             call()
         times = [[timed(call) for call in both] for _ in range(rounds)]
-        speed.append(statistics.median(theirs / ours for ours, theirs in times))
-        seconds.append([statistics.median(t[i] for t in times) for i in range(2)])
-        limits.append(limit(*both, rounds) if plain else 0.0)
-    rows = [
-        {
-            "case": case.name,
-            "code": code,
-            "variant": variant if i == 0 else "fp32",
-            "train ms": 1e3 * seconds[0][i],
-            "infer ms": 1e3 * seconds[1][i],
-            "times train": speed[0] if i == 0 else 1.0,
-            "times infer": speed[1] if i == 0 else 1.0,
-            "limit train": limits[0] if i == 0 else 0.0,
-            "limit infer": limits[1] if i == 0 else 0.0,
-            "difference": difference if i == 0 else 0.0,
-            "gradient error": errors[i],
+        speeds.append(statistics.median(theirs / ours for ours, theirs in times))
+        row |= {
+            f"{what}: ours ms": 1e3 * statistics.median(ours for ours, _ in times),
+            f"{what}: neuraloperator ms": 1e3 * statistics.median(theirs for _, theirs in times),
+            f"{what}: times as fast": speeds[-1],
+            f"{what}: limit": limit(*both, rounds) if plain else None,
         }
-        for i, code in enumerate(CODES)
-    ]
-    return rows, tuple(speed)
+    return row, tuple(speeds)
+
+
+def precision(case: Case) -> dict[str, float]:
+    """How far the two codes are apart, and each from ours in double precision."""
+    difference, (own, others) = agreement(case)
+    return dict(zip(PRECISION, (difference, own, others), strict=True))
 
 
 def pair(case: Case) -> tuple[tuple[FNO, nn.Module], Tensor]:
@@ -263,11 +256,6 @@ def bfloat16_units() -> bool:
 def _status(key: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key + ":")).split()[1])
-
-
-def _aligned(rows: list[dict]) -> list[dict]:
-    """The same columns in every row."""
-    return [{"peak MiB": 0.0} | row for row in rows]
 
 
 if __name__ == "__main__":

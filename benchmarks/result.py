@@ -74,8 +74,19 @@ def _named(argument: str) -> str:
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in rows[0]:
-        number = isinstance(rows[0][column], int | float)
+        number = is_numeric([row[column] for row in rows])
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
-        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
+        table.add_row(*(cell(value) for value in row.values()))
     return table
+
+
+def is_numeric(column: Sequence[object]) -> bool:
+    """Whether a column of a table holds numbers; None is a figure that does not apply."""
+    return all(isinstance(value, int | float | None) for value in column)
+
+
+def cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks.result import Target
+from benchmarks.result import Target, cell, is_numeric
 from sciml.runtime.run_folder import ROOT
 
 RESULTS = Path(__file__).parent / "results"
@@ -80,7 +80,7 @@ def section(record: dict) -> str:
 def _rows(rows: list[dict]) -> list[str]:
     if not rows:
         return []
-    numeric = [isinstance(value, int | float) for value in rows[-1].values()]
+    numeric = [is_numeric([row[column] for row in rows]) for column in rows[0]]
     lines = [[*rows[0]], ["---:" if number else "---" for number in numeric]]
     lines += [[_text(value) for value in row.values()] for row in rows]
     return [f"| {' | '.join(line)} |" for line in lines]
@@ -89,7 +89,7 @@ def _rows(rows: list[dict]) -> list[str]:
 def _text(value: object) -> str:
     if isinstance(value, float) and value >= 1000:
         return f"{value:.0f}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return cell(value)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def compare(case: Case, factorization: str, rounds: int) -> tuple[list[dict], di
                 / case.batch
                 for what in seconds
             },
-            **{f"limit {w}": limits[w] if code == "ours" else 0.0 for w in limits},
+            **{f"limit {w}": limits[w] if code == "ours" else None for w in limits},
         }
         for code, model in models.items()
     ]

@@ -201,13 +201,15 @@ def test_layers_of_one_tensor():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="rank=0 must be positive"):
+    with pytest.raises(ValueError, match="rank=0 must be a share"):
         TuckerWeight((4, 3), 2, 2, rank=0)
-    with pytest.raises(ValueError, match=r"rank=\[2, 2\] must be a fraction or 4 ranks"):
+    with pytest.raises(ValueError, match="rank=8 must be .* the ranks themselves are a list of 1"):
+        CPWeight((4, 3), 2, 2, rank=8)
+    with pytest.raises(ValueError, match=r"rank=\[2, 2\] must be a share up to 1 or 4 ranks"):
         TuckerWeight((4, 3), 2, 2, rank=[2, 2])
-    with pytest.raises(ValueError, match=r"rank=\[2, 0, 2\] must be a fraction or 3 ranks"):
+    with pytest.raises(ValueError, match=r"rank=\[2, 0, 2\] must be a share up to 1 or 3 ranks"):
         TensorTrainWeight((4, 3), 2, 2, rank=[2, 0, 2])
-    with pytest.raises(ValueError, match=r"rank=\[2, 2\] must be a fraction or 1 ranks"):
+    with pytest.raises(ValueError, match=r"rank=\[2, 2\] must be a share up to 1 or 1 ranks"):
         CPWeight((4, 3), 2, 2, rank=[2, 2])
     weight = TuckerWeight((4, 3), 2, 2)
     with pytest.raises(ValueError, match=r"expected a tensor \(4, 3, 2, 2\), got \(4, 3, 2\)"):

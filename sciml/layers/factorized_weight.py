@@ -103,11 +103,14 @@ def copy_complex(parameter: nn.Parameter, value: Tensor) -> None:
 def explicit_ranks(rank: float | Sequence[int], count: int, kind: str) -> list[int] | None:
     """`rank` as a list of `count` ranks, None if it is a fraction."""
     if isinstance(rank, int | float):
-        if not 0 < rank < math.inf:
-            raise ValueError(f"{kind}: rank={rank} must be positive and finite.")
+        if not 0 < rank <= 1:
+            raise ValueError(
+                f"{kind}: rank={rank} must be a share of the dense parameters, above 0 and at "
+                f"most 1; the ranks themselves are a list of {count}."
+            )
         return None
     if len(rank) != count or min(rank) < 1:
         raise ValueError(
-            f"{kind}: rank={list(rank)} must be a fraction or {count} ranks of at least 1."
+            f"{kind}: rank={list(rank)} must be a share up to 1 or {count} ranks of at least 1."
         )
     return list(rank)
