@@ -52,7 +52,8 @@ def emit(
         }
         for what, t in targets.items()
     ]
-    console.print(_table("targets", held))
+    if held:
+        console.print(_table("targets", held))
     record = {
         "name": name,
         "command": shlex.join(["python", "-m", f"benchmarks.{name}", *map(_named, sys.argv[1:])]),

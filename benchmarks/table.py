@@ -65,10 +65,9 @@ def section(record: dict) -> str:
         f"`{record['command']}` on {record['device']}, {threads}, {versions}:",
         "",
         *_rows(record["rows"]),
-        "",
-        "| figure | measured | bar | |",
-        "|---|---:|---:|---|",
     ]
+    if record["targets"]:
+        lines += ["", "| figure | measured | bar | |", "|---|---:|---:|---|"]
     for what, values in record["targets"].items():
         target = Target(**values)
         sign = "≥" if target.better == "higher" else "≤"
