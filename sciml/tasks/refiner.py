@@ -143,9 +143,12 @@ class SpectralRefiner:
 
     def norm(self, a: Tensor, u: Tensor) -> Tensor:
         """( sum_n dt || r(u_n, u_{n+1}) ||^2 )^(1/2) in H^-1, [b], of the prediction u for a."""
-        history, horizon, channels = self.frames[:3]
-        start = a[:, (history - 1) * channels : history * channels]
-        states = [start, *u.unflatten(1, (horizon, channels)).unbind(dim=1)]
+        states = [self.newest(a), *u.unflatten(1, (self.frames.horizon, -1)).unbind(dim=1)]
         residuals = [self.residual(*pair) for pair in zip(states, states[1:], strict=False)]
         norms = sobolev_norm(torch.stack(residuals, dim=1), self.equation.grid, -1.0, self.alpha)
         return self.frames.dt**0.5 * vector_norm(norms.flatten(1), dim=1)
+
+    def newest(self, a: Tensor) -> Tensor:
+        """The last frame of the input, from which the equation goes on."""
+        history, _, channels = self.frames[:3]
+        return a[:, (history - 1) * channels : history * channels]
