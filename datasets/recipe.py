@@ -69,9 +69,11 @@ class Recipe(ABC):
 
 @runtime_checkable
 class Governed(Protocol):
-    """A data set that knows the recipe, and so the equation, that its samples follow from."""
+    """A data set that knows the recipe, and so the equation, that its samples follow from; None
+    where they were computed elsewhere.
+    """
 
-    def recipe(self) -> Recipe: ...
+    def recipe(self) -> Recipe | None: ...
 
 
 class RandomField(Protocol):

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.manifest import Manifest
+from datasets.build import instantiate
+from datasets.manifest import CONVERTED, Manifest
 from datasets.reader import ShardedSource, ShardedTrajectories
+from datasets.recipe import Recipe
 from datasets.schema import SPLITS, Source
 from datasets.windows import Windows
 
@@ -46,6 +48,11 @@ class Stored:
             else:
                 self._sources[split] = Windows(ShardedTrajectories(folder, split), **self._window)
         return self._sources[split]
+
+    def recipe(self) -> Recipe | None:
+        """What the samples follow from (`Governed`), if they were generated here."""
+        recipe = self._manifest.header.recipe
+        return None if CONVERTED in recipe else instantiate(recipe)
 
     def facts(self) -> dict[str, Any]:
         header, meta = self._manifest.header, self._manifest.metadata

@@ -217,6 +217,7 @@ def test_a_stored_data_set_says_what_it_is_not(tmp_path):
     assert data.facts()["splits"] == {"train": 32, "valid": 4, "test": 4}
     assert "datasets.convert a.h5 DESTINATION" in data.facts()["provenance"]["repeat"]
     assert data.source("test", [8, 10]) is data.source("test")
+    assert data.recipe() is None
     with pytest.raises(ValueError, match="resolution=16: the folder holds the grid"):
         data.source("test", 16)
     (tmp_path / "part").mkdir()
