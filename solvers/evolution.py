@@ -50,9 +50,10 @@ class Evolution(ABC):
         bad = ~after.detach().isfinite().flatten(1).all(dim=1)
         if bad.any():
             sample = int(bad.nonzero()[0])
+            largest = float(u[sample].detach().abs().max())
             raise Unstable(
                 f"{type(self).__name__}: sample {sample} of {len(u)} is not finite after a step of "
-                f"dt={self.dt:g} from values up to {float(u[sample].abs().max()):.3g}. Take more "
+                f"dt={self.dt:g} from values up to {largest:.3g}. Take more "
                 "substeps, a finer grid, or more viscosity."
             )
         return after

@@ -90,7 +90,7 @@ class SpectralRefiner:
         if frames.dt is None or not math.isclose(frames.dt, equation.dt, rel_tol=1e-6):
             raise ValueError(
                 f"SpectralRefiner: the frames are dt={frames.dt} apart, the equation steps by "
-                f"dt={equation.dt}; both must be one number."
+                f"dt={equation.dt}; both must be one number (data.window.stride=1)."
             )
         self.surrogate, self.equation = deepcopy(surrogate).double().eval(), equation
         if not 0 < alpha < torch.inf:
