@@ -36,12 +36,17 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--rows", type=int, default=10)
     asked = parser.parse_args()
-    run = read_run(asked.run)
-    config = OmegaConf.create(run.config)
-    name = next((e for e in EXPERIMENTS if f"experiment={e}" in run.about.get("command", "")), None)
+    if asked.rows < 1:
+        parser.error(f"--rows {asked.rows} must be at least 1")
+    try:
+        run = read_run(asked.run)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    config, command = OmegaConf.create(run.config), run.about.get("command", "").split()
+    name = next((e for e in EXPERIMENTS if f"experiment={e}" in command), None)
     if name is None or run.metrics["status"] != "completed":
         names = " or ".join(EXPERIMENTS)
-        sys.exit(f"{asked.run}: not a completed run of experiment={names}.")
+        sys.exit(f"error: {asked.run}: not a completed run of experiment={names}.")
     bar, baseline = EXPERIMENTS[name]
     error = 100 * run.metrics[ERROR]
     rows = [*progress(run.curves, asked.rows)]
@@ -58,13 +63,12 @@ def main() -> None:
 
 
 def progress(curves: Curves, count: int) -> list[dict]:
-    """`count` epochs of a run at equal distances, the last one included."""
+    """At most `count` epochs of a run at equal distances, the last one included."""
     loss = [dict(zip(*curves["loss"][split], strict=True)) for split in ("train", "val")]
     epochs = sorted(loss[1])
-    step = max(len(epochs) // count, 1)
-    return [
-        row(int(epoch), *(100 * part[epoch] for part in loss)) for epoch in epochs[step - 1 :: step]
-    ]
+    step = -(-len(epochs) // count)
+    shown = epochs[::-1][::step][::-1]
+    return [row(int(epoch), *(100 * part[epoch] for part in loss)) for epoch in shown]
 
 
 def row(

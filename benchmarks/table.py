@@ -53,7 +53,7 @@ def filled(text: str, results: Path) -> str:
 def _kept(name: str, results: Path) -> str:
     file = results / f"{name}.json"
     if not file.exists():
-        return f"Not measured yet: `python -m benchmarks.{name}`.\n"
+        return f"Not measured yet: {name}.\n"
     return section(json.loads(file.read_text()))
 
 
