@@ -78,7 +78,7 @@ def test_one_process_or_two_give_the_same_bytes(small, tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_committed_and_the_command_goes_on(tmp_path):
     """The whole foreground group gets the signal, as from a terminal; nothing is left running."""
-    longer = ["num_samples=2000", "num_workers=1"]
+    longer = ["num_samples=6000", "num_workers=1"]  # it must not be done before the signal
     process = command(tmp_path, *longer, process_group=0)
     while process.poll() is None and not list(tmp_path.glob("*/data/train/*.h5")):
         time.sleep(0.01)
@@ -89,7 +89,7 @@ def test_ctrl_c_keeps_what_is_committed_and_the_command_goes_on(tmp_path):
     assert "Traceback" not in errors
     assert not running(group=process.pid)
     command(tmp_path, *longer).communicate(timeout=120)
-    counts = {"train": 2000, "valid": 200, "test": 200}
+    counts = {"train": 6000, "valid": 600, "test": 600}
     whole = generate(darcy().pde, tmp_path / "whole", counts, resolution=8, progress=False)
     assert content(tmp_path / whole.name) == content(whole)
 
