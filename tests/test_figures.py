@@ -55,7 +55,7 @@ def test_several_names_and_several_pairs_in_their_order(results):
 
 def test_a_name_without_a_result_says_so(results):
     text = table.filled(MARKED.format("weight"), results)
-    assert "-->\nNot measured yet: `python -m benchmarks.weight`.\n<!-- end" in text
+    assert "-->\nNot measured yet: weight.\n<!-- end" in text
 
 
 def test_text_without_marks_stays(results):
