@@ -49,7 +49,7 @@ def main() -> None:
         sys.exit(f"error: {asked.run}: not a completed run of experiment={names}.")
     bar, baseline = EXPERIMENTS[name]
     error = 100 * run.metrics[ERROR]
-    rows = [*progress(run.curves, asked.rows)]
+    rows = progress(run.curves, asked.rows)
     rows.append(row(f"{run.metrics['best_epoch']} of all {rows[-1]['epoch']}", test=error))
     if baseline is not None:
         rows.append(row("no network", test=baseline(config)))

@@ -4,6 +4,7 @@ scripts.
 
 import json
 import shlex
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import t as student
 
 from sciml.runtime.run_folder import environment
 
@@ -80,6 +82,14 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         table.add_row(*(cell(value) for value in row.values()))
     return table
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Of the 95 % t-interval of their mean; None for a single value."""
+    if len(values) < 2:
+        return None
+    spread = student.ppf(0.975, len(values) - 1) * statistics.stdev(values)
+    return float(spread) / len(values) ** 0.5
 
 
 def is_numeric(column: Sequence[object]) -> bool:

@@ -23,9 +23,8 @@ from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
-from scipy.stats import t as student
 
-from benchmarks.result import Target, emit
+from benchmarks.result import Target, emit, half_width
 from datasets.neuralop_pt import NeuralopSource
 from datasets.normalize import fit
 from sciml.evaluation.metrics import relative_l2
@@ -71,10 +70,8 @@ def mean(rows: list[dict], model: str) -> dict:
     """Means over the seeds of a model; the 95 % t-interval of the error where there are several."""
     own = [row for row in rows if row["model"] == model]
     errors = [row[ERROR] for row in own]
-    interval = ""
-    if len(own) > 1:
-        half = student.ppf(0.975, len(own) - 1) * statistics.stdev(errors) / len(own) ** 0.5
-        interval = f"{half:.2f}"
+    half = half_width(errors)
+    interval = "" if half is None else f"{half:.2f}"
     averages = {key: statistics.fmean(row[key] for row in own) for key in MEASURED}
     return {"model": model, "seed": f"mean of {len(own)}", "±": interval, **averages}
 
