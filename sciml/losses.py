@@ -1,11 +1,24 @@
-"""Relative losses, one number per sample and field: loss(prediction, target, grid) -> [b, c]."""
+"""Losses, one number per sample and field: loss(prediction, target, grid) -> [b, c].
 
+Each also has `term(prediction, target, grid)`, a `Term` whose weight belongs to the sum of those
+numbers: what second-order methods know of it. A root of a sum of squares curves in no direction
+along the error; there the term is that of the parabola which touches it from above,
+
+    |e| <= |e_0| / 2 + |e|^2 / (2 |e_0|)
+
+with equality at the present error e_0.
+"""
+
+import torch
 from torch import Tensor, nn
 
-from sciml.norms import difference, h1_norm, l2_norm
+from sciml.gauss_newton import Term, beside
+from sciml.norms import difference, h1_norm, l2_norm, with_gradient
 from solvers.grid import Grid
 
-__all__ = ["RelativeH1", "RelativeL2"]
+__all__ = ["MeanSquaredError", "RelativeH1", "RelativeL2"]
+
+SMALLEST = 1e-6  # relative error below which a root is taken for the parabola at that error
 
 
 class RelativeL2(nn.Module):
@@ -23,6 +36,12 @@ class RelativeL2(nn.Module):
     def forward(self, prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
         return l2_norm(difference(prediction, target)) / l2_norm(target).clamp_min(self.floor)
 
+    def term(self, prediction: Tensor, target: Tensor, grid: Grid) -> Term:
+        """r = prediction - target with the weight 1 / (||r|| ||target||)."""
+        residual = difference(prediction, target)
+        weight = root_weight(l2_norm(residual), l2_norm(target).clamp_min(self.floor))
+        return Term(residual, beside(weight, residual))
+
 
 class RelativeH1(nn.Module):
     """||prediction - target|| / ||target|| in H1, per sample and field: `norms.h1_norm`.
@@ -37,3 +56,30 @@ class RelativeH1(nn.Module):
     def forward(self, prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
         error = h1_norm(difference(prediction, target), grid)
         return error / h1_norm(target, grid).clamp_min(self.floor)
+
+    def term(self, prediction: Tensor, target: Tensor, grid: Grid) -> Term:
+        """r = (e, grad e), e = prediction - target, with the weight 1 / (||r|| ||target||)."""
+        residual = with_gradient(difference(prediction, target), grid)
+        size = h1_norm(target, grid).clamp_min(self.floor)
+        return Term(residual, beside(root_weight(l2_norm(residual), size), residual))
+
+
+class MeanSquaredError(nn.Module):
+    """Mean over the grid points of (prediction - target)^2, per sample and field.
+
+    In the squared units of the field: fields of different sizes weigh differently.
+    """
+
+    def forward(self, prediction: Tensor, target: Tensor, grid: Grid) -> Tensor:
+        return difference(prediction, target).square().flatten(2).mean(dim=2)
+
+    def term(self, prediction: Tensor, target: Tensor, grid: Grid) -> Term:
+        """r = prediction - target with the weight 2 / (number of points)."""
+        residual = difference(prediction, target)
+        weight = torch.full_like(residual[:, :, :1].flatten(2)[..., 0], 2.0)
+        return Term(residual, beside(weight / residual[0, 0].numel(), residual))
+
+
+def root_weight(norm: Tensor, size: Tensor) -> Tensor:
+    """Second derivative of |r| / size along any direction, of the parabola at |r| = norm."""
+    return 1 / (norm.clamp_min(SMALLEST * size) * size)

@@ -28,8 +28,12 @@ def h1_norm(u: Tensor, grid: Grid) -> Tensor:
     central difference does not see the shortest wave of a grid, which counts in the first term
     only.
     """
-    parts = torch.cat((u.unsqueeze(2), gradient(u, grid)), dim=2)
-    return vector_norm(parts.flatten(2), dim=2)
+    return l2_norm(with_gradient(u, grid))
+
+
+def with_gradient(u: Tensor, grid: Grid) -> Tensor:
+    """(u, grad u), [b, c, 1 + d, *space]: its `l2_norm` is the `h1_norm` of u."""
+    return torch.cat((u.unsqueeze(2), gradient(u, grid)), dim=2)
 
 
 def root_mean_square(u: Tensor) -> Tensor:
@@ -45,6 +49,14 @@ def dual_norm(u: Tensor, grid: Grid) -> Tensor:
     """
     smooth = _smoother(grid)(u.flatten(0, 1).unsqueeze(1)).view_as(u)
     return (u * smooth).flatten(2).mean(dim=2).clamp_min(TINY).sqrt()
+
+
+def dual_root(u: Tensor, grid: Grid) -> Tensor:
+    """(1 - Lap)^(-1/2) u, whose `root_mean_square` is the `dual_norm` of u: to rounding on periodic
+    axes, between Dirichlet sides and on `cells`; where points lie on Neumann walls the squares are
+    summed by the trapezoidal rule there.
+    """
+    return _smoother(grid).root(u.flatten(0, 1).unsqueeze(1)).view_as(u)
 
 
 @lru_cache

@@ -6,7 +6,7 @@ import inspect
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from lightning import seed_everything
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch.nn import Parameter
+from torch.optim import Optimizer
 
 from datasets.build import check_target, instantiate
 from datasets.datamodule import DataModule
@@ -184,11 +186,20 @@ def _task(config: DictConfig, data: DataModule) -> Task:
         config.task,
         model=model,
         metadata=data.metadata,
-        optimizer=instantiate(config.optimizer),
+        optimizer=_optimizer(config),
         input_normalizer=input_normalizer,
         target_normalizer=target_normalizer,
         **known,
     )
+
+
+def _optimizer(config: DictConfig) -> Callable[[Iterable[Parameter]], Optimizer]:
+    """`optimizer`, within the method of `curvature` if there is one."""
+    make = instantiate(config.optimizer)
+    if not config.get("curvature"):
+        return make
+    around = instantiate(config.curvature)
+    return lambda parameters: around(make(parameters))
 
 
 def _kind(config: DictConfig) -> type[Task]:

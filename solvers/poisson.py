@@ -62,6 +62,15 @@ class Poisson:
                     u.select(i + 1, at).copy_(wall)
         return u.unsqueeze(1)
 
+    def root(self, f: Tensor) -> Tensor:
+        """(c - Lap)^(-1/2) f of fields [b, 1, *space] that vanish, or whose derivative does, on the
+        walls: applied twice it is u. ValueError where c - Lap is not positive.
+        """
+        if self._inverse.min() <= 0:
+            raise ValueError(f"c - Lap with c={self.shift} has no real inverse root: raise shift.")
+        v = self._basis.analyse(f[:, 0])
+        return self._basis.synthesise(v * on(self._inverse.sqrt(), v.real)).unsqueeze(1)
+
     def _add_wall_(self, b: Tensor, i: int, lower: Tensor, upper: Tensor) -> None:
         """What the boundary values of one axis contribute to the right-hand side, added to it."""
         axis = self.grid.axes[i]

@@ -41,11 +41,32 @@ class FourierBasis:
 
     def __init__(self, grid: Grid, modes: Sequence[int], period: Sequence[float], like: Tensor):
         self.shape, self.modes = grid.shape, tuple(modes)
+        self.samples = tuple(  # points in a period
+            (axis.size - 1 if axis.points == "nodes" else axis.size) * p
+            for axis, p in zip(grid.axes, period, strict=True)
+        )
         pairs = [
-            _waves(axis, m, p, like, last=axis is grid.axes[-1])
-            for axis, m, p in zip(grid.axes, self.modes, period, strict=True)
+            _waves(axis, m, samples, like, last=axis is grid.axes[-1])
+            for axis, m, samples in zip(grid.axes, self.modes, self.samples, strict=True)
         ]
         self._analysis, self._synthesis = zip(*pairs, strict=True)
+
+    @property
+    def paired(self) -> Tensor:
+        """Which modes have their conjugate -k among the kept ones, or are real fields themselves
+        (k = 0 and the Nyquist mode of every axis): [*modes], true only where k of the last axis is
+        0 or its Nyquist mode. The weights of such a pair act on one and the same wave.
+        """
+        paired = torch.ones((), dtype=torch.bool)
+        for i, (m, samples) in enumerate(zip(self.modes, self.samples, strict=True)):
+            k = torch.arange(m + 1)
+            nyquist = 2 * k == samples
+            if i == len(self.modes) - 1:
+                own = (k == 0) | nyquist
+            else:  # 0 .. m-1, -1 .. -m: m itself is not kept
+                own = torch.cat((k[:-1] < m, (k[1:] < m) | nyquist[1:]))
+            paired = paired[..., None] & own
+        return paired
 
     @property
     def adjoint(self) -> "FourierBasis":
@@ -53,7 +74,7 @@ class FourierBasis:
         real inner product: what they do to gradients.
         """
         other = object.__new__(FourierBasis)
-        other.shape, other.modes = self.shape, self.modes
+        other.shape, other.modes, other.samples = self.shape, self.modes, self.samples
         other._analysis, other._synthesis = self._synthesis, self._analysis
         return other
 
@@ -117,11 +138,9 @@ class FourierBasis:
 
 
 def _waves(
-    axis: Axis, m: int, period: float, like: Tensor, *, last: bool
+    axis: Axis, m: int, samples: float, like: Tensor, *, last: bool
 ) -> list[WaveMatrix | WaveFFT | ModeFFT]:
     """Analysis and synthesis along one axis."""
-    intervals = axis.size - 1 if axis.points == "nodes" else axis.size
-    samples = intervals * period
     points = torch.full((axis.size,), 1 / samples, dtype=torch.float64)
     if axis.points == "nodes":
         points[0] = points[-1] = 0.5 / samples  # trapezoidal rule

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from solvers.grid import Axis, Grid
 
-SECTIONS = ("model", "task", "optimizer", "trainer", "seed", "batch_size")
+SECTIONS = ("model", "task", "optimizer", "curvature", "trainer", "seed", "batch_size")
 READ_BY = ("window", "without")
 MAY_CHANGE = {  # where and how long a run computes; the schedule checks its length itself
     *("trainer.accelerator", "trainer.devices", "trainer.max_time"),
@@ -38,7 +38,7 @@ def origin(config: DictConfig, facts: Mapping[str, Any], grid: Grid) -> dict[str
     """
     settings = {f"data.{key}": facts[key] for key in ("hash", "split", "train_files")}
     settings |= {f"data.{axis.name}": _sides(axis) for axis in grid.axes}
-    chosen = {section: config[section] for section in SECTIONS}
+    chosen = {section: config[section] for section in SECTIONS if section in config}
     chosen |= {f"data.{part}": config.data[part] for part in READ_BY if part in config.data}
     for section, value in chosen.items():
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -1,6 +1,7 @@
 """Learning from the equation, with or without solutions of it."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -12,11 +13,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from datasets.normalize import Normalizer
 from datasets.recipe import Recipe
 from datasets.schema import Batch, Metadata
-from sciml.norms import dual_norm, root_mean_square
+from sciml.norms import dual_norm, dual_root, root_mean_square
+from sciml.tasks.part import Misfit, Missed, Part
 from sciml.tasks.residual import Time, residual_of
 from sciml.tasks.task import Task
 
 NORMS = {"l2": lambda r, grid: root_mean_square(r), "h-1": dual_norm}
+ROOTS = {"l2": lambda r, grid: r, "h-1": dual_root}  # the root mean square of which is the norm
 LARGEST = 0.1  # residual of the true solutions, over that of no change or of zero
 
 
@@ -75,13 +78,21 @@ class Physics(Task):
         self._checked = False
         self._weight, self._labels, self._norm = weight, labels, norm
 
-    def training_loss(self, batch: Batch) -> Tensor:
+    def training_parts(self, batch: Batch) -> list[Part]:
         self._require_solutions(batch)
         u = self(batch.input)
-        physics = self.missed(batch, u).mean()
-        self._log("train/physics", physics, batch)
-        labelled = self._labels * self.mean_loss(u, batch.target) if self._labels else 0.0
-        return labelled + self._weight * physics
+        grid = self.metadata.grid.resized(u.shape[2:])
+        r = self.residual(batch.input, u, batch.parameters)
+        norm, root = (partial(known[self._norm], grid=grid) for known in (NORMS, ROOTS))
+        missed = Missed(norm, root, r, self._weight)
+        if not self._labels:
+            return [missed]
+        return [Misfit(self.loss, u, batch.target, grid, self._labels), missed]
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        *labelled, missed = (part.value() for part in self.training_parts(batch))
+        self._log("train/physics", missed / self._weight, batch)
+        return sum(labelled, missed)
 
     def missed(self, batch: Batch, u: Tensor) -> Tensor:
         """The norm of R for predictions u, of each sample (and frame) and component."""

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from datasets.normalize import Normalizer
 from datasets.schema import Batch, Metadata, Source
 from datasets.steps import Steps, last_frame, step_frames
+from sciml.tasks.part import Part
 from sciml.tasks.task import Task
 from sciml.tasks.unroll import Pushforward, TeacherForcing, ThroughTime, unrolled
 
@@ -79,11 +80,11 @@ class Rollout(Task):
         steps = self.metadata.frames.horizon // self.bundle
         return torch.cat(list(unrolled(self.step, a, self.frames, steps)), dim=1)
 
-    def training_loss(self, batch: Batch) -> Tensor:
+    def training_parts(self, batch: Batch) -> list[Part]:
         step = self._noisy_step if self._noise else self.step
         if self.bundle == self.metadata.frames.horizon:  # one step: all ways are the same
-            return self.mean_loss(step(batch.input), batch.target)
-        return self.mean_loss(*self._unroll(step, batch.input, batch.target, self.frames))
+            return [self.misfit(step(batch.input), batch.target)]
+        return [self.misfit(*self._unroll(step, batch.input, batch.target, self.frames))]
 
     def _noisy_step(self, a: Tensor) -> Tensor:
         end = self.frames.history * self.frames.channels

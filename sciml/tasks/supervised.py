@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from datasets.normalize import Normalizer
 from datasets.schema import Batch, Metadata
 from sciml.tasks.odd_reflection import OddReflection
+from sciml.tasks.part import Part
 from sciml.tasks.symmetry import SquareSymmetry
 from sciml.tasks.task import Task
 
@@ -46,7 +47,7 @@ class Supervised(Task):
         if symmetry is not None:
             symmetry.check(metadata)
 
-    def training_loss(self, batch: Batch) -> Tensor:
+    def training_parts(self, batch: Batch) -> list[Part]:
         if self._symmetry is not None:
             batch = self._symmetry(batch)
-        return self.mean_loss(self(batch.input), batch.target)
+        return [self.misfit(self(batch.input), batch.target)]

@@ -12,7 +12,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from datasets.normalize import Normalizer
 from datasets.schema import Batch, Metadata, Source
+from sciml.gauss_newton import Expansion
 from sciml.losses import RelativeL2
+from sciml.tasks.part import Misfit, Part, total
 from sciml.tasks.schedule import total_steps
 
 
@@ -30,7 +32,8 @@ class Task(LightningModule):
     call, unless a task says otherwise.
 
     Validation logs `val/loss` and `val/relative_l2`; `optimizer` is a factory called with the
-    parameters, `schedule` one called with (optimizer, number of steps).
+    parameters, `schedule` one called with (optimizer, number of steps). An optimizer with a method
+    `attach` is given the model and `expansion`, from which it learns the curvature of the loss.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Task(LightningModule):
         self.loss, self.metric = loss, RelativeL2()
         self.input_normalizer, self.target_normalizer = input_normalizer, target_normalizer
         self._optimizer, self._schedule = optimizer, schedule
+        self._batch: Batch | None = None  # the last one that was trained on
 
     @classmethod
     def pairs(cls, source: Source, settings: Mapping[str, Any]) -> Source:
@@ -65,30 +69,51 @@ class Task(LightningModule):
         return self.step(a)
 
     @abstractmethod
+    def training_parts(self, batch: Batch) -> list[Part]:
+        """What the loss is the sum of."""
+
     def training_loss(self, batch: Batch) -> Tensor:
         """The number whose gradient is descended."""
+        return total(self.training_parts(batch))
 
     def in_units(self, a: Tensor) -> Tensor:
         """D( model( N(a) ) )."""
         return self.target_normalizer.inverse(self.model(self.input_normalizer(a)))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        self._batch = batch
         loss = self.training_loss(batch)
         self._log("train/loss", loss, batch, on_step=True)
         return loss
 
+    def expansion(self, samples: int | None = None) -> Expansion:
+        """The loss on the first `samples` samples, or all, of the last training batch."""
+        if self._batch is None:
+            raise ValueError("no batch has been trained on yet, so the loss has no curvature.")
+        batch = self._batch if samples is None else _first(self._batch, samples)
+        parts = self.training_parts(batch)
+        return Expansion(total(parts), [part.term() for part in parts])
+
+    def on_train_end(self) -> None:
+        self._batch = None
+
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         prediction = self(batch.input)
         self._log("val/loss", self.mean_loss(prediction, batch.target), batch)
-        error = self._mean(self.metric, prediction, batch.target)
+        error = self._misfit(self.metric, prediction, batch.target).value()
         self._log("val/relative_l2", error, batch, prog_bar=True)
 
+    def misfit(self, prediction: Tensor, target: Tensor) -> Misfit:
+        """The mean of `loss` over samples and channels."""
+        return self._misfit(self.loss, prediction, target)
+
     def mean_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """`loss` on its mean over samples and channels."""
-        return self._mean(self.loss, prediction, target)
+        return self.misfit(prediction, target).value()
 
     def configure_optimizers(self):
         optimizer = self._optimizer(self.parameters())
+        if hasattr(optimizer, "attach"):
+            optimizer.attach(self.model, self.expansion)
         schedule = self._schedule(optimizer, total_steps(self.trainer))
         return {
             "optimizer": optimizer,
@@ -106,9 +131,8 @@ class Task(LightningModule):
                     f"{steps}; go on with the same data, batch_size and trainer settings."
                 )
 
-    def _mean(self, measure: nn.Module, prediction: Tensor, target: Tensor) -> Tensor:
-        grid = self.metadata.grid.resized(target.shape[2:])
-        return mean_error(measure, prediction, target, grid)
+    def _misfit(self, measure: nn.Module, prediction: Tensor, target: Tensor) -> Misfit:
+        return Misfit(measure, prediction, target, self.metadata.grid.resized(target.shape[2:]))
 
     def _log(self, name: str, value: Tensor, batch: Batch, *, on_step=False, prog_bar=False):
         self.log(
@@ -122,10 +146,6 @@ class Task(LightningModule):
         )
 
 
-def mean_error(measure: nn.Module, prediction: Tensor, target: Tensor, grid) -> Tensor:
-    """Mean of errors [b, c] over the entries whose target [b, c, *space] is not zero everywhere:
-    the others have no relative error, and `FieldErrors` leaves them out of the test figures too.
-    """
-    errors = measure(prediction, target, grid)
-    defined = (target != 0).flatten(2).any(dim=2)
-    return (errors * defined).sum() / defined.sum().clamp_min(1)
+def _first(batch: Batch, samples: int) -> Batch:
+    *parts, coordinates = batch
+    return Batch(*(part[:samples] for part in parts), coordinates)

@@ -1,0 +1,113 @@
+"""Which layers of a model have Kronecker factors, and which parameters only a diagonal."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from sciml.curvature.convolution import (
+    CONVOLUTIONS,
+    TRANSPOSED,
+    ConvolutionLayer,
+    TransposedLayer,
+)
+from sciml.curvature.linear import LinearLayer, Sharing
+from sciml.curvature.spectral import SpectralLayer
+from sciml.curvature.tokens import Layer, trainable
+from sciml.layers import DenseWeight, SpectralConv
+from sciml.layers.fusion import is_still
+
+
+@dataclass
+class Coverage:
+    """The layers, and the parameters outside of them with the reason."""
+
+    layers: dict[str, Layer] = field(default_factory=dict)
+    rest: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)  # real numbers of every parameter
+
+    @property
+    def share(self) -> float:
+        """Of the trainable numbers, those in layers."""
+        total = sum(self.sizes.values())
+        return 1 - sum(self.sizes[name] for name in self.rest) / max(total, 1)
+
+    def summary(self) -> str:
+        """One line."""
+        kinds = defaultdict(int)
+        for layer in self.layers.values():
+            kinds[layer.kind] += 1
+        layers = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"
+        return (
+            f"{100 * self.share:.1f} % of {sum(self.sizes.values()):,} parameters in Kronecker "
+            f"blocks ({layers}), {len(self.rest)} tensors by their diagonal"
+        )
+
+
+def cover(
+    model: nn.Module, *, sharing: Sharing = "expand", exclude: Sequence[str] = ()
+) -> Coverage:
+    """Finds the layers of `model`. Parameters whose name matches one of the regular expressions
+    `exclude` are left to the diagonal; frozen ones to nobody.
+
+    Modules that hold one and the same weight are one layer that is called several times, if they
+    are of one kind.
+    """
+    names = {id(p): name for name, p in model.named_parameters()}
+    found, claimed = Coverage(), {}
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            found.sizes[name] = p.numel() * (2 if p.is_complex() else 1)
+            found.rest[name] = "no layer with known factors holds it"
+    for path, module in model.named_modules():
+        make = adapter(module)
+        if make is None:
+            continue
+        layer = make(module, sharing)
+        keys = tuple(id(p) for p in layer.parameters)
+        if any(re.search(pattern, names[key]) for key in keys for pattern in exclude):
+            for key in keys:
+                found.rest[names[key]] = "excluded"
+            continue
+        if taken := {claimed[key] for key in keys if key in claimed}:
+            first = found.layers.get(next(iter(taken)))
+            if first is not None and _tied(first, layer):
+                for role, modules in layer.modules.items():
+                    first.modules[role] += modules
+                continue
+            for other in taken:  # one weight in layers of different kinds
+                for p in found.layers.pop(other, layer).parameters:
+                    found.rest[names[id(p)]] = f"shared by {other} and {path}"
+            continue
+        found.layers[path] = layer
+        claimed |= dict.fromkeys(keys, path)
+        for key in keys:
+            found.rest.pop(names[key], None)
+    return found
+
+
+def adapter(module: nn.Module) -> Callable[[nn.Module, Sharing], Layer] | None:
+    """What makes a layer of a module, None for modules that are not known or are frozen."""
+    weight = module.weight if isinstance(module, SpectralConv) else None
+    if weight is not None and is_still(module, SpectralConv):
+        if is_still(weight, DenseWeight) and trainable(weight.entries):
+            return lambda module, sharing: SpectralLayer(module)
+        return None
+    if not isinstance(getattr(module, "weight", None), nn.Parameter) or not trainable(
+        module.weight
+    ):
+        return None
+    if is_still(module, nn.Linear):
+        return LinearLayer
+    if isinstance(module, CONVOLUTIONS) and any(is_still(module, kind) for kind in CONVOLUTIONS):
+        return ConvolutionLayer
+    if isinstance(module, TRANSPOSED) and any(is_still(module, kind) for kind in TRANSPOSED):
+        return lambda module, sharing: TransposedLayer(module)
+    return None
+
+
+def _tied(first: Layer, second: Layer) -> bool:
+    same = [id(p) for p in first.parameters] == [id(p) for p in second.parameters]
+    return type(first) is type(second) and same

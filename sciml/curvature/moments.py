@@ -1,0 +1,102 @@
+"""AdamW's moments, and steps of its length in other directions."""
+
+import torch
+from torch import Tensor, nn
+
+TINY = 1e-30
+
+
+class Moments:
+    """m and v of all parameters of an optimizer, and `move`, which goes as far as AdamW would
+    [Loshchilov & Hutter 2019, algorithm 2] in a given direction.
+
+        m <- beta_1 m + (1 - beta_1) g,     v <- beta_2 v + (1 - beta_2) |g|^2
+        |u| = | m / (1 - beta_1^t) / ((v / (1 - beta_2^t))^(1/2) + eps) |    of each tensor
+
+    For complex weights, those in `pairs` (by id) and complex tensors, |g|^2 is the mean over real
+    and imaginary part: v takes half the room and does not change when phases turn.
+    """
+
+    def __init__(self, groups: list[dict], state: dict, pairs: set[int]):
+        self.groups, self.state, self.pairs = groups, state, pairs
+        self._lengths: dict[nn.Parameter, tuple[Tensor, dict]] = {}
+
+    def update(self) -> None:
+        """Take in the gradients, shrink weights by their decay, find the lengths."""
+        self._lengths.clear()
+        for group in self.groups:
+            present = [p for p in group["params"] if p.grad is not None]
+            if not present:
+                continue
+            for p in present:
+                self._start(p)
+            beta, _ = group["betas"]
+            states = [self.state[p] for p in present]
+            gradients = [_real(p.grad) for p in present]
+            averages = [s["exp_avg"] for s in states]
+            torch._foreach_lerp_(averages, gradients, 1 - beta)
+            lengths = self._find_lengths(group, present, states, gradients)
+            for p, length in zip(present, lengths, strict=True):
+                self._lengths[p] = (length, group)
+            if group["weight_decay"]:
+                torch._foreach_mul_(present, 1 - group["lr"] * group["weight_decay"])
+
+    def _find_lengths(self, group, present, states, gradients) -> list[Tensor]:
+        beta1, beta2 = group["betas"]
+        lengths: list[Tensor | None] = [None] * len(present)
+        plain = []
+        for i, (p, state, g) in enumerate(zip(present, states, gradients, strict=True)):
+            state["step"] += 1
+            if not self._is_pair(p):
+                plain.append(i)
+                continue
+            v, m, t = state["exp_avg_sq"], state["exp_avg"], state["step"]
+            v.mul_(beta2)
+            for part in g.unbind(-1):
+                v.addcmul_(part, part, value=(1 - beta2) / 2)
+            denominator = v.sqrt().mul_((1 - beta2**t) ** -0.5).add_(group["eps"])
+            squares = sum((part / denominator).square_().sum() for part in m.unbind(-1))
+            lengths[i] = squares.sqrt() / (1 - beta1**t)
+        if plain:
+            g, v, m = (
+                [column[i] for i in plain]
+                for column in (
+                    gradients,
+                    [s["exp_avg_sq"] for s in states],
+                    [s["exp_avg"] for s in states],
+                )
+            )
+            t = states[plain[0]]["step"]
+            torch._foreach_mul_(v, beta2)
+            torch._foreach_addcmul_(v, g, g, 1 - beta2)
+            denominators = torch._foreach_sqrt(v)
+            torch._foreach_mul_(denominators, (1 - beta2**t) ** -0.5)
+            torch._foreach_add_(denominators, group["eps"])
+            norms = torch._foreach_norm(torch._foreach_div(m, denominators))
+            torch._foreach_div_(norms, 1 - beta1**t)
+            for i, norm in zip(plain, norms, strict=True):
+                lengths[i] = norm
+        return lengths
+
+    def move(self, p: nn.Parameter, direction: Tensor) -> None:
+        """One step of a parameter, in the shape of its real numbers."""
+        length, group = self._lengths[p]
+        scale = length / torch.linalg.vector_norm(direction).clamp_min(TINY)
+        _real(p).sub_(direction * (group["lr"] * scale))
+
+    def _start(self, p: nn.Parameter) -> None:
+        if "step" not in self.state[p]:
+            real = _real(p)
+            v = real[..., 0] if self._is_pair(p) else real
+            self.state[p] |= {
+                "step": 0,
+                "exp_avg": torch.zeros_like(real),
+                "exp_avg_sq": torch.zeros_like(v, memory_format=torch.contiguous_format),
+            }
+
+    def _is_pair(self, p: nn.Parameter) -> bool:
+        return p.is_complex() or id(p) in self.pairs
+
+
+def _real(x: Tensor) -> Tensor:
+    return torch.view_as_real(x) if x.is_complex() else x
