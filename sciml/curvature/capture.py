@@ -108,6 +108,6 @@ def _pulled_back(
         for term in terms:
             root = term.weight.sqrt().expand_as(term.residual)
             for j in range(root.numel()):
-                vector = torch.zeros_like(term.residual)
-                vector.view(-1)[j] = root.reshape(-1)[j]
-                yield [term.residual], [vector]
+                vector = root.new_zeros(root.numel())
+                vector[j] = root.flatten()[j]
+                yield [term.residual], [vector.view(root.shape)]

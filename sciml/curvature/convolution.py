@@ -1,4 +1,4 @@
-"""Convolutions, strided, dilated, grouped, padded in any way, and transposed, as Kronecker blocks."""
+"""Convolutions of any padding, stride, dilation and grouping, and transposed, as Kronecker blocks."""
 
 import math
 from collections.abc import Sequence

@@ -266,6 +266,10 @@ class KFAC(Optimizer):
             diagonal.mean.copy_(own["diagonals"][name])
 
 
+def summed(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
+    return [x + y for x, y in zip(a, b, strict=True)]
+
+
 def average_over_processes(tensors: list[Tensor]) -> None:
     """In one message."""
     if not tensors or not dist.is_initialized() or dist.get_world_size() == 1:
