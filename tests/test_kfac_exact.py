@@ -158,8 +158,8 @@ def test_each_mode_of_a_spectral_convolution_is_exact(name):
 
 
 def test_the_gauss_newton_matrix_has_the_null_space_of_unseen_parts():
-    """Of modes that are real fields the imaginary part of R v, of a pair k, -k the difference of R_k
-    and conj(R_-k): as many dimensions as there are real numbers in R_k, for each.
+    """Of modes that are real fields the imaginary part of R v, of a pair k, -k the difference of
+    R_k and conj(R_-k): as many dimensions as there are complex numbers in R_k, for each.
     """
     for name in GRIDS:
         problem = spectral(name, samples=4)

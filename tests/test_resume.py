@@ -14,8 +14,12 @@ from sciml.runtime.run_folder import RunFolder
 from sciml.tasks import Supervised
 from tests.helpers import compose, save_pairs, smooth_pairs
 
+FNO = ["model=fno", "model.width=6", "model.modes=3", "model.depth=2"]
+OFTEN = ["curvature.factor_period=3", "curvature.inverse_period=4"]
 MODELS = {
-    "fno": ["model=fno", "model.width=6", "model.modes=3", "model.depth=2"],
+    "fno": FNO,
+    "fno kfac": [*FNO, "curvature=kfac", *OFTEN],
+    "fno ekfac": [*FNO, "curvature=ekfac", *OFTEN],
     "neuralop_fno": [
         "model=neuralop_fno",
         "model.settings.n_modes=6",

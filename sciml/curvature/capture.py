@@ -77,7 +77,7 @@ class Capture:
         found = torch.autograd.grad(outputs, wanted, vectors, retain_graph=True, allow_unused=True)
         calls = defaultdict(list)
         for (module, arguments, edge), gradient in zip(edges, found, strict=False):
-            calls[module].append(Call(arguments, _known(gradient, edge)))
+            calls[module].append(Call(module, arguments, _known(gradient, edge)))
         rest = found[len(edges) :]
         rest = [
             torch.zeros_like(p) if g is None else g for p, g in zip(parameters, rest, strict=False)

@@ -1,4 +1,4 @@
-"""Convolutions of any padding, stride, dilation and grouping, and transposed, as Kronecker blocks."""
+"""Convolutions of any padding, stride and dilation, and transposed ones, as Kronecker blocks."""
 
 import math
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -13,11 +13,13 @@ from sciml.curvature.convolution import (
     ConvolutionLayer,
     TransposedLayer,
 )
+from sciml.curvature.factors import Use, factor_layers
 from sciml.curvature.linear import LinearLayer, Sharing
 from sciml.curvature.spectral import SpectralLayer
 from sciml.curvature.tokens import Layer, trainable
-from sciml.layers import DenseWeight, SpectralConv
+from sciml.layers import DenseWeight, FactorizedWeight, SpectralConv
 from sciml.layers.fusion import is_still
+from sciml.layers.joint_weights import LayerWeight
 
 
 @dataclass
@@ -61,12 +63,10 @@ def cover(
         if p.requires_grad:
             found.sizes[name] = p.numel() * (2 if p.is_complex() else 1)
             found.rest[name] = "no layer with known factors holds it"
-    for path, module in model.named_modules():
-        make = adapter(module)
-        if make is None:
-            continue
-        layer = make(module, sharing)
+    for path, layer in found_layers(model, sharing):
         keys = tuple(id(p) for p in layer.parameters)
+        if any(key not in names for key in keys):
+            continue  # a part of another model
         if any(re.search(pattern, names[key]) for key in keys for pattern in exclude):
             for key in keys:
                 found.rest[names[key]] = "excluded"
@@ -86,6 +86,26 @@ def cover(
         for key in keys:
             found.rest.pop(names[key], None)
     return found
+
+
+def found_layers(model: nn.Module, sharing: Sharing) -> Iterator[tuple[str, Layer]]:
+    """All layers that are known, by the path of their module or parameter."""
+    uses: dict[FactorizedWeight, list[Use]] = defaultdict(list)
+    for path, module in model.named_modules():
+        make = adapter(module)
+        if make is not None:
+            yield path, make(module, sharing)
+        elif isinstance(module, SpectralConv) and is_still(module, SpectralConv):
+            weight, layer = module.weight, None
+            if isinstance(weight, LayerWeight):
+                weight, layer = weight.tensor, weight.layer
+            if isinstance(weight, FactorizedWeight):
+                uses[weight].append(Use(module, layer))
+    paths = {module: path for path, module in model.named_modules()}
+    for weight, convolutions in uses.items():
+        for name, layer in factor_layers(weight, convolutions).items():
+            if trainable(layer.parameters[0]):
+                yield f"{paths[weight]}.{name}", layer
 
 
 def adapter(module: nn.Module) -> Callable[[nn.Module, Sharing], Layer] | None:

@@ -9,16 +9,20 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.optim import AdamW, Optimizer
 
+from sciml.curvature.axes import AxisKronecker
 from sciml.curvature.capture import Capture, Fisher
 from sciml.curvature.coverage import Coverage, cover
 from sciml.curvature.diagonal import Diagonal
+from sciml.curvature.factors import CoreLayer
 from sciml.curvature.kronecker import Kronecker
 from sciml.curvature.linear import Sharing
 from sciml.curvature.moments import Moments
-from sciml.curvature.tokens import Layer
+from sciml.curvature.shared_basis import SharedBasis
+from sciml.curvature.tokens import Layer, Tokens
 from sciml.gauss_newton import Expansion
 
 log = logging.getLogger(__name__)
+Block = Kronecker | SharedBasis | AxisKronecker
 EARLY, EVERY = 20, 4  # the first steps, in which factors and inverses are renewed more often
 
 
@@ -45,7 +49,7 @@ class KFAC(Optimizer):
     learning rates within a layer, parameters that join later, sparse gradients.
     """
 
-    geometry: Callable[[Layer], Kronecker] = Kronecker
+    geometry: Callable[[Layer], Block] = Kronecker
 
     def __init__(
         self,
@@ -97,7 +101,10 @@ class KFAC(Optimizer):
                 stacklevel=2,
             )
         self._arrange()
-        self.blocks = {name: self.geometry(layer) for name, layer in self.coverage.layers.items()}
+        self.blocks = {name: self._block(layer) for name, layer in self.coverage.layers.items()}
+
+    def _block(self, layer: Layer) -> Block:
+        return AxisKronecker(layer) if isinstance(layer, CoreLayer) else self.geometry(layer)
 
     def _arrange(self) -> None:
         coverage: Coverage = self.coverage
@@ -110,7 +117,7 @@ class KFAC(Optimizer):
         }
         self._rest = {name: parameters[name] for name in coverage.rest}
         self.diagonals = {name: Diagonal(p) for name, p in self._rest.items()}
-        self._moments = Moments(self.param_groups, self.state, complex_ones)
+        self._moments = Moments(self, complex_ones)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -147,26 +154,22 @@ class KFAC(Optimizer):
         self._absorb(*found)
 
     def _gather(self, walks) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
-        """Statistics of the layers and squares of the other gradients, summed over the walks."""
-        statistics: dict[str, list[Tensor]] = {}
+        """Statistics of the layers, and squares of the other gradients summed over the walks."""
+        tokens: dict[str, list[Tokens]] = {name: [] for name in self.coverage.layers}
         squares: list[Tensor] = []
-        count = 0
         for calls, gradients in walks:
-            count += 1
             for name, layer in self.coverage.layers.items():
                 seen = {
                     role: [call for module in modules for call in calls[module]]
                     for role, modules in layer.modules.items()
                 }
-                new = self.blocks[name].statistics(layer.tokens(seen))
-                old = statistics.get(name)
-                statistics[name] = (
-                    new if old is None else [a + b for a, b in zip(old, new, strict=True)]
-                )
+                tokens[name].append(layer.tokens(seen))
             new = [(torch.view_as_real(g) if g.is_complex() else g).square() for g in gradients]
-            squares = new if not squares else [a + b for a, b in zip(squares, new, strict=True)]
-        for name, (A, *rest) in statistics.items():
-            statistics[name] = [A / count, *rest]  # inputs are the same in every walk
+            squares = [a + b for a, b in zip(squares, new, strict=True)] if squares else new
+        statistics = {
+            n: self.blocks[n].statistics(type(found[0]).joined(found))
+            for n, found in tokens.items()
+        }
         return statistics, squares
 
     def _absorb(self, statistics: dict[str, list[Tensor]], squares: list[Tensor]) -> None:
@@ -264,10 +267,6 @@ class KFAC(Optimizer):
             block.load(own["blocks"][name])
         for name, diagonal in self.diagonals.items():
             diagonal.mean.copy_(own["diagonals"][name])
-
-
-def summed(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
-    return [x + y for x, y in zip(a, b, strict=True)]
 
 
 def average_over_processes(tensors: list[Tensor]) -> None:

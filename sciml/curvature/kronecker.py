@@ -70,7 +70,7 @@ class Kronecker:
             kept = self.inverses[index]
             new = inverse.to(kept.dtype)
             valid &= new.isfinite().flatten(1).all(dim=1)
-            self.inverses[index] = torch.where(valid.view(-1, 1, 1), new, kept)
+            kept.copy_(torch.where(valid.view(-1, 1, 1), new, kept))  # in one layout for ever
             failures += int((~valid).sum())
         return failures
 

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 TINY = 1e-30
 
@@ -17,21 +18,21 @@ class Moments:
     and imaginary part: v takes half the room and does not change when phases turn.
     """
 
-    def __init__(self, groups: list[dict], state: dict, pairs: set[int]):
-        self.groups, self.state, self.pairs = groups, state, pairs
+    def __init__(self, optimizer: Optimizer, pairs: set[int]):
+        self.optimizer, self.pairs = optimizer, pairs
         self._lengths: dict[nn.Parameter, tuple[Tensor, dict]] = {}
 
     def update(self) -> None:
         """Take in the gradients, shrink weights by their decay, find the lengths."""
         self._lengths.clear()
-        for group in self.groups:
+        for group in self.optimizer.param_groups:
             present = [p for p in group["params"] if p.grad is not None]
             if not present:
                 continue
             for p in present:
                 self._start(p)
             beta, _ = group["betas"]
-            states = [self.state[p] for p in present]
+            states = [self.optimizer.state[p] for p in present]
             gradients = [_real(p.grad) for p in present]
             averages = [s["exp_avg"] for s in states]
             torch._foreach_lerp_(averages, gradients, 1 - beta)
@@ -85,10 +86,10 @@ class Moments:
         _real(p).sub_(direction * (group["lr"] * scale))
 
     def _start(self, p: nn.Parameter) -> None:
-        if "step" not in self.state[p]:
+        if "step" not in self.optimizer.state[p]:
             real = _real(p)
             v = real[..., 0] if self._is_pair(p) else real
-            self.state[p] |= {
+            self.optimizer.state[p] |= {
                 "step": 0,
                 "exp_avg": torch.zeros_like(real),
                 "exp_avg_sq": torch.zeros_like(v, memory_format=torch.contiguous_format),

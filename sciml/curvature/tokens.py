@@ -10,6 +10,7 @@ from torch import Tensor, nn
 class Call(NamedTuple):
     """One call of a module: its arguments, and the gradient of its output or zeros."""
 
+    module: nn.Module
     arguments: tuple
     gradient: Tensor
 
@@ -23,6 +24,14 @@ class Tokens(NamedTuple):
     a: Tensor
     g: Tensor
     scale: Tensor | float = 1.0
+
+    @classmethod
+    def joined(cls, walks: list["Tokens"]) -> "Tokens":
+        """Of several walks back over one pass: the same inputs with other gradients."""
+        if len(walks) == 1:
+            return walks[0]
+        a, g = (torch.cat(parts, dim=1) for parts in zip(*((w.a, w.g) for w in walks), strict=True))
+        return cls(a, g, walks[0].scale)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """A_k = 1/T sum_t a a^H and B_k = scale_k sum_t g g^H, Hermitian."""

@@ -46,11 +46,15 @@ class LayerWeight(nn.Module):
         self.layer = layer
 
     @property
+    def tensor(self) -> FactorizedWeight:
+        return self._tensor[0]
+
+    @property
     def dtype(self) -> torch.dtype:
-        return self._tensor[0].dtype
+        return self.tensor.dtype
 
     def dense(self) -> Tensor:
-        return self._tensor[0].dense(self.layer)
+        return self.tensor.dense(self.layer)
 
     def contract(self, spectrum: Tensor) -> Tensor:
-        return self._tensor[0].contract(spectrum, self.layer)
+        return self.tensor.contract(spectrum, self.layer)

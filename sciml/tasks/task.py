@@ -90,7 +90,10 @@ class Task(LightningModule):
         """The loss on the first `samples` samples, or all, of the last training batch."""
         if self._batch is None:
             raise ValueError("no batch has been trained on yet, so the loss has no curvature.")
-        batch = self._batch if samples is None else _first(self._batch, samples)
+        return self.expand(self._batch if samples is None else _first(self._batch, samples))
+
+    def expand(self, batch: Batch) -> Expansion:
+        """The loss on a batch."""
         parts = self.training_parts(batch)
         return Expansion(total(parts), [part.term() for part in parts])
 
@@ -110,10 +113,15 @@ class Task(LightningModule):
     def mean_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         return self.misfit(prediction, target).value()
 
-    def configure_optimizers(self):
+    def make_optimizer(self) -> Optimizer:
+        """One that knows the model and its loss, if it asks for them."""
         optimizer = self._optimizer(self.parameters())
         if hasattr(optimizer, "attach"):
             optimizer.attach(self.model, self.expansion)
+        return optimizer
+
+    def configure_optimizers(self):
+        optimizer = self.make_optimizer()
         schedule = self._schedule(optimizer, total_steps(self.trainer))
         return {
             "optimizer": optimizer,

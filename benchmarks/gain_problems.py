@@ -1,0 +1,61 @@
+"""The problems of `benchmarks.curvature_gain` and what each method may try on them."""
+
+from itertools import product
+from typing import NamedTuple
+
+from sciml.runtime.run_folder import ROOT
+
+
+class Problem(NamedTuple):
+    """Overrides of the configuration, the batch, and AdamW's number of steps."""
+
+    overrides: list[str]
+    batch: int
+    steps: int
+
+
+DATA = f"data_dir={ROOT / 'data'}"
+BURGERS = ["data=burgers", "data.pde.stepper.viscosity=0.01", "data.resolution=128", DATA]
+BURGERS += ["+data.pde.refine=4", "data.pde.stepper.substeps=800"]
+DARCY = ["data=darcy", "data.resolution=32", DATA]
+FNO_1D = ["model=fno", "model.width=32", "model.modes=16", "model.depth=4"]
+COUNTS = "data.counts={{train: {}, valid: 256, test: 512}}"
+MANY, FEW = COUNTS.format(4096), COUNTS.format(512)
+
+PROBLEMS = {
+    "fno_many": Problem([*BURGERS, MANY, *FNO_1D], 32, 1500),
+    "fno_few": Problem([*BURGERS, FEW, *FNO_1D], 32, 1000),
+    "deeponet_many": Problem([*BURGERS, MANY, "model=deeponet"], 64, 3200),
+    "deeponet_few": Problem([*BURGERS, FEW, "model=deeponet"], 64, 2000),
+    "darcy_fno": Problem([*DARCY, "model=fno"], 16, 1200),
+    "darcy_tfno": Problem([*DARCY, "model=tfno", "model.width=24", "model.modes=10"], 16, 800),
+    "darcy_mgno": Problem([*DARCY, "model=mgno"], 16, 800),
+    "darcy_unet": Problem([*DARCY, "model=unet"], 16, 800),
+}
+
+
+def grid(**values: tuple) -> list[dict]:
+    return [dict(zip(values, row, strict=True)) for row in product(*values.values())]
+
+
+def _trials() -> dict[str, list[dict]]:
+    """Eight of each."""
+    lr, eps = "optimizer.lr", "optimizer.eps"
+    adamw = [
+        *grid(**{lr: (4e-3, 8e-3, 1.6e-2), eps: (1e-8,)}),
+        *grid(**{lr: (8e-3, 1.6e-2), eps: (1e-5, 1e-4)}),
+        {lr: 1.6e-2, eps: 3e-4},
+    ]
+    floors = "curvature.floor"
+    kfac = [
+        *grid(**{lr: (4e-3, 8e-3, 1.6e-2), floors: (1e-2, 1e-3)}),
+        {lr: 8e-3, floors: 1e-1},
+        {lr: 8e-3, floors: 1e-2, "curvature.damping": 1e-1},
+    ]
+    return {
+        "adamw": [{"optimizer": "adamw", "+optimizer.eps": t.pop(eps)} | t for t in adamw],
+        "kfac": [{"curvature": "kfac"} | t for t in kfac],
+    }
+
+
+TRIALS = _trials()
