@@ -33,6 +33,7 @@ env: .venv/ready
 .venv/ready:
 	$(PYTHON) -m venv .venv
 	$(python) -m pip install --quiet --requirement requirements.lock $(PIP_ARGS)
+	$(python) -m pip install --quiet --no-deps --requirement requirements-alone.lock $(PIP_ARGS)
 	touch $@
 
 # What comparisons and Zarr need besides, at versions that change none of the others.

@@ -99,7 +99,7 @@ class Training:
             loss.backward()
             return loss
 
-        loss = float(self.optimizer.step(closure))
+        loss = float(self.optimizer.step(closure).detach())
         self.schedule.step()
         return loss
 
@@ -132,7 +132,7 @@ def calibrate(arena: Arena, methods: list[str], rounds: int = 5) -> dict[str, fl
     """Seconds of a step, the mean over a block that holds one inversion and five samples of the
     curvature; medians over rounds in which methods take turns.
     """
-    runs = {m: Training(arena, TRIALS[m][0], TUNING_SEED, 10**6) for m in methods}
+    runs = {m: Training(arena, arena.problem.trials(m)[0], TUNING_SEED, 10**6) for m in methods}
     taken: dict[str, list[float]] = {m: [] for m in methods}
     for round_ in range(rounds + 1):
         for method, run in runs.items():
@@ -199,7 +199,7 @@ def row(arena: Arena, record: Record, method: str, speed: dict[str, float]) -> d
             steps=steps,
         )
 
-    best = min(TRIALS[method], key=lambda s: run(s, TUNING_SEED, budget)["valid"])
+    best = min(arena.problem.trials(method), key=lambda s: run(s, TUNING_SEED, budget)["valid"])
     found = [run(best, seed, budget) for seed in SEEDS]
     test = [100 * f["test"] for f in found]
     row = {

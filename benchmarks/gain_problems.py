@@ -7,13 +7,21 @@ from sciml.runtime.run_folder import ROOT
 
 
 class Problem(NamedTuple):
-    """Overrides of the configuration, the batch, and AdamW's number of steps."""
+    """Overrides of the configuration, the batch, AdamW's number of steps, and by how much learning
+    rates are larger than those of an FNO.
+    """
 
     overrides: list[str]
     batch: int
     steps: int
+    rate: float = 1.0
+
+    def trials(self, method: str) -> list[dict]:
+        """Settings of a method, eight of each."""
+        return [t | {RATE: t[RATE] * self.rate} if RATE in t else t for t in TRIALS[method]]
 
 
+RATE = "optimizer.lr"
 DATA = f"data_dir={ROOT / 'data'}"
 BURGERS = ["data=burgers", "data.pde.stepper.viscosity=0.01", "data.resolution=128", DATA]
 BURGERS += ["+data.pde.refine=4", "data.pde.stepper.substeps=800"]
@@ -25,8 +33,8 @@ MANY, FEW = COUNTS.format(4096), COUNTS.format(512)
 PROBLEMS = {
     "fno_many": Problem([*BURGERS, MANY, *FNO_1D], 32, 1500),
     "fno_few": Problem([*BURGERS, FEW, *FNO_1D], 32, 1000),
-    "deeponet_many": Problem([*BURGERS, MANY, "model=deeponet"], 64, 3200),
-    "deeponet_few": Problem([*BURGERS, FEW, "model=deeponet"], 64, 2000),
+    "deeponet_many": Problem([*BURGERS, MANY, "model=deeponet"], 64, 3200, rate=2.0),
+    "deeponet_few": Problem([*BURGERS, FEW, "model=deeponet"], 64, 2000, rate=2.0),
     "darcy_fno": Problem([*DARCY, "model=fno"], 16, 1200),
     "darcy_tfno": Problem([*DARCY, "model=tfno", "model.width=24", "model.modes=10"], 16, 800),
     "darcy_mgno": Problem([*DARCY, "model=mgno"], 16, 800),
@@ -40,21 +48,36 @@ def grid(**values: tuple) -> list[dict]:
 
 def _trials() -> dict[str, list[dict]]:
     """Eight of each."""
-    lr, eps = "optimizer.lr", "optimizer.eps"
+    lr, eps = RATE, "optimizer.eps"
+    floor, damping = "curvature.floor", "curvature.damping"
     adamw = [
         *grid(**{lr: (4e-3, 8e-3, 1.6e-2), eps: (1e-8,)}),
         *grid(**{lr: (8e-3, 1.6e-2), eps: (1e-5, 1e-4)}),
         {lr: 1.6e-2, eps: 3e-4},
     ]
-    floors = "curvature.floor"
-    kfac = [
-        *grid(**{lr: (4e-3, 8e-3, 1.6e-2), floors: (1e-2, 1e-3)}),
-        {lr: 8e-3, floors: 1e-1},
-        {lr: 8e-3, floors: 1e-2, "curvature.damping": 1e-1},
+    factored = [
+        *grid(**{lr: (4e-3, 8e-3, 1.6e-2), floor: (1e-2, 1e-3)}),
+        {lr: 8e-3, floor: 1e-1},
+        {lr: 8e-3, floor: 1e-2, damping: 1e-1},
     ]
+    slow = {"optimizer.factor_period": 2, "optimizer.basis_period": 20}
+    soap = grid(**{lr: (4e-3, 8e-3, 1.6e-2, 3.2e-2), eps: (1e-8, 1e-4)})
+    muon = grid(**{lr: (1e-2, 2e-2, 4e-2, 8e-2), "optimizer.adamw_lr": (0.2, 0.5)})
+    newton = grid(
+        **{
+            "curvature.preconditioner": ("kfac", "jacobi"),
+            damping: (1e-1, 1.0),
+            "curvature.max_iterations": (5, 20),
+        }
+    )
+    mfac = grid(**{lr: (4e-3, 8e-3, 1.6e-2, 3.2e-2), damping: (1e-1, 1.0)})
     return {
         "adamw": [{"optimizer": "adamw", "+optimizer.eps": t.pop(eps)} | t for t in adamw],
-        "kfac": [{"curvature": "kfac"} | t for t in kfac],
+        **{m: [{"curvature": m} | t for t in factored] for m in ("kfac", "ekfac", "mkor")},
+        "soap": [{"optimizer": "soap"} | slow | t for t in soap],
+        "muon": [{"optimizer": "muon"} | t for t in muon],
+        "mfac": [{"curvature": "mfac"} | t for t in mfac],
+        "newton_cg": [{"curvature": "newton_cg"} | t for t in newton],
     }
 
 

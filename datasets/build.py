@@ -11,7 +11,13 @@ from datasets.kinds import check_kinds
 
 ROOMS = ("datasets", "sciml", "solvers")
 FOREIGN = frozenset(
-    {"lightning.Trainer", "torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD"}
+    {
+        "lightning.Trainer",
+        "torch.optim.Adam",
+        "torch.optim.AdamW",
+        "torch.optim.LBFGS",
+        "torch.optim.SGD",
+    }
 )
 
 

@@ -2,11 +2,10 @@
 folder.
 """
 
-import inspect
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,9 @@ from typing import Any
 import torch
 from lightning import seed_everything
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from torch.nn import Parameter
-from torch.optim import Optimizer
 
-from datasets.build import check_target, instantiate
+from datasets.build import instantiate
 from datasets.datamodule import DataModule
-from datasets.kinds import check_kinds
-from datasets.normalize import fit as normalizers
-from datasets.recipe import Governed
 from datasets.schema import SPLITS, DataSet, Source
 from datasets.windows import Windows
 from sciml.evaluation.evaluate import evaluate
@@ -30,7 +24,7 @@ from sciml.evaluation.result import Evaluation
 from sciml.evaluation.rollout import evaluate_rollout
 from sciml.evaluation.rollout_errors import save_rollouts, summary
 from sciml.evaluation.run_folder import ROLLOUTS
-from sciml.models import Surrogate, build_model, parameter_count, prepare_model
+from sciml.models import Surrogate, parameter_count
 from sciml.runtime.allocator import keep_freed_memory
 from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.runtime.history import take_curves
@@ -38,6 +32,7 @@ from sciml.runtime.origin import origin, require_fair_test, require_same_run
 from sciml.runtime.peak_memory import PeakMemory
 from sciml.runtime.run_folder import RunFolder, environment
 from sciml.runtime.training import device, fit
+from sciml.tasks.build import build_task
 from sciml.tasks.task import Task
 from sciml.tasks.weights import load_weights, require_fit
 
@@ -66,7 +61,8 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
     data = DataModule(
         dataset, batch_size=config.batch_size, seed=config.seed, num_workers=config.num_workers
     )
-    task, facts = _task(config, data), dataset.facts()
+    task = build_task(config, dataset, prepare=checkpoint is None)
+    facts = dataset.facts()
     grid = data.metadata.grid
     settings = origin(config, facts, grid)
     if checkpoint is not None:
@@ -99,6 +95,8 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
         fitted = fit(config, task, data, folder.path, settings)
         checkpoint, about["checkpoint"] = load_checkpoint(fitted.best), str(fitted.best)
         figures["best_epoch"], earlier = fitted.epoch + 1, fitted.earlier_seconds
+        if fitted.method:
+            about["curvature"] = dict(fitted.method)
     load_weights(task, checkpoint)
     folder.write_json("run.json", about)
     clock["train"] = time.monotonic()
@@ -170,48 +168,6 @@ def _log_to_file_only(*names: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-
-
-def _task(config: DictConfig, data: DataModule) -> Task:
-    kind, dataset = _kind(config), data.dataset
-    pairs = kind.pairs(dataset.source("train"), config.task)
-    model = build_model(config.model, pairs.metadata)
-    input_normalizer, target_normalizer = normalizers(pairs)
-    if config.ckpt_path is None:
-        prepare_model(model, pairs, input_normalizer, target_normalizer)
-    known = {}
-    if "equation" in inspect.signature(kind.__init__).parameters:
-        known["equation"] = dataset.recipe() if isinstance(dataset, Governed) else None
-    return instantiate(
-        config.task,
-        model=model,
-        metadata=data.metadata,
-        optimizer=_optimizer(config),
-        input_normalizer=input_normalizer,
-        target_normalizer=target_normalizer,
-        **known,
-    )
-
-
-def _optimizer(config: DictConfig) -> Callable[[Iterable[Parameter]], Optimizer]:
-    """`optimizer`, within the method of `curvature` if there is one."""
-    make = instantiate(config.optimizer)
-    if not config.get("curvature"):
-        return make
-    around = instantiate(config.curvature)
-    return lambda parameters: around(make(parameters))
-
-
-def _kind(config: DictConfig) -> type[Task]:
-    """The class of the task, whose settings are of the annotated kinds."""
-    target = config.task["_target_"]
-    kind = check_target(target)
-    if not issubclass(kind, Task):
-        raise ValueError(
-            f"task._target_: {target} is no task; there are Supervised, Rollout and Physics."
-        )
-    check_kinds(target, kind, OmegaConf.to_container(config.task, resolve=True))
-    return kind
 
 
 def _surrogate(config: DictConfig, task: Task, data: DataModule) -> Surrogate:

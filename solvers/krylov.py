@@ -16,8 +16,9 @@ REASONS = (
     "not positive definite",
     "not finite",
     "inconsistent",
+    "little progress",
 )
-RUNNING, CONVERGED, STAGNATED, INDEFINITE, NOT_FINITE, INCONSISTENT = range(6)
+RUNNING, CONVERGED, STAGNATED, INDEFINITE, NOT_FINITE, INCONSISTENT, LITTLE = range(7)
 
 
 class NotConverged(RuntimeError):
@@ -65,6 +66,7 @@ def conjugate_gradients(
     max_iterations: int = 1000,
     num_directions: int = 1,
     patience: int = 200,
+    progress: float | None = None,
     project: Operator | None = None,
 ) -> tuple[Tensor, Info]:
     """Solve A x = b for every sample of a batch, A symmetric positive definite.
@@ -86,6 +88,9 @@ def conjugate_gradients(
                                 iterations in a row set no new lowest residual
         not positive definite   when d.Ad < 0
         not finite              when A, M or b brought NaN or infinity
+        little progress         with `progress`, when phi(x) = x.Ax / 2 - b.x is negative and fell
+                                by less than that share of itself per iteration in the last
+                                k = max(10, i / 10) [Martens 2010, ICML, section 4.4]
 
     Nothing is raised for that: read the `Info` or call its `require`. Gradients do not flow
     through the iterations (see `LinearSystem`).
@@ -121,6 +126,7 @@ def conjugate_gradients(
     iterations, since_lowest = torch.zeros_like(reason), torch.zeros_like(reason)
     recomputed = torch.full_like(norm_r, torch.inf)
     directions: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=num_directions)
+    energies = [-dot(x, b + r) / 2]
 
     for _ in range(max_iterations):
         running = reason == RUNNING
@@ -147,7 +153,8 @@ def conjugate_gradients(
             dAd = torch.where(running, dAd, 1.0)
         directions.append((d, Ad, dAd))
 
-        step = dot(d, r) / dAd
+        dr = dot(d, r)
+        step = dr / dAd
         x = torch.addcmul(x, step, d)
         r = torch.addcmul(r, step, Ad, value=-1.0)
         norm_r = norm(r)
@@ -162,6 +169,10 @@ def conjugate_gradients(
         since_lowest = torch.where(norm_r < lowest, 0, since_lowest + 1)
         lowest = torch.minimum(lowest, norm_r)
         reason = torch.where((reason == RUNNING) & (since_lowest >= patience), STAGNATED, reason)
+        if progress is not None:
+            energies.append(energies[-1] - step * dr / 2)
+            little = (reason == RUNNING) & _is_little(energies, progress)
+            reason = torch.where(little, LITTLE, reason)
 
     if project is not None:
         x = project(x)
@@ -171,6 +182,14 @@ def conjugate_gradients(
     residual = torch.where(norm_b == 0, 0.0, norm_r / norm_b)
     info = Info(iterations.flatten(), residual.flatten(), reason.flatten(), tolerance)
     return x * scale, info
+
+
+def _is_little(energies: list[Tensor], progress: float) -> Tensor:
+    """Whether the energy, one number per iteration, has all but stopped falling."""
+    last, k = energies[-1], max(10, (len(energies) - 1) // 10)
+    if len(energies) <= k:
+        return torch.zeros_like(last, dtype=torch.bool)
+    return (last < 0) & (energies[-1 - k] - last < k * progress * last.abs())
 
 
 def power_of_two(b: Tensor) -> Tensor:

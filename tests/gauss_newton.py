@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sciml.curvature import KFAC
+from sciml.curvature.factored import Factored
 from sciml.curvature.packing import unpacked
 from sciml.gauss_newton import Expansion, Term
 from sciml.losses import MeanSquaredError
@@ -53,22 +54,27 @@ class Problem:
         w = term.weight.expand_as(term.residual).reshape(-1, 1)
         return (J.T @ (w * J)).detach()
 
-    def kfac(self, fisher: str = "exact", passes: int = 1, **options) -> KFAC:
-        """With the factors of this problem, averaged over so many passes."""
+    def kfac(self, kind: type[KFAC] = KFAC, **options) -> KFAC:
+        """Attached to this problem; exact unless `fisher` says otherwise."""
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=1.0)
-        kfac = KFAC(optimizer, fisher=fisher, decay=1 - 1e-9, **options)
+        kfac = kind(optimizer, **{"fisher": "exact", "decay": 1 - 1e-9} | options)
         kfac.attach(self.model, self.objective)
-        for _ in range(passes):
-            kfac.observe()
         return kfac
+
+    def factored(self, passes: int = 1, **options) -> Factored:
+        """The blocks of this problem, averaged over so many passes."""
+        curvature = self.kfac(**options).curvature
+        for _ in range(passes):
+            curvature.observe()
+        return curvature
 
     def factors(self, name: str, **options) -> tuple[Tensor, Tensor]:
         """A [K, i, i] and B [K, o, o] of the layer at that path."""
-        return factors(self.kfac(**options), name)
+        return factors(self.factored(**options), name)
 
 
-def factors(kfac: KFAC, name: str) -> tuple[Tensor, Tensor]:
-    block = kfac.blocks[name]
+def factors(curvature: Factored, name: str) -> tuple[Tensor, Tensor]:
+    block = curvature.blocks[name]
     return tuple(unpacked(f, n) for f, n in zip(block.factors, block.shape[1:], strict=True))
 
 

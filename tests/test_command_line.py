@@ -339,13 +339,13 @@ def test_a_signal_during_validation_stops_after_it(folder, capsys, arrays, monke
     assert main(*arrays, *TINY, f"ckpt_path={last}", "hydra.run.dir=b", capsys=capsys).code == 0
 
 
-@pytest.mark.parametrize("stage", ["_task", "_evaluate"])
+@pytest.mark.parametrize("stage", ["build_task", "_evaluate"])
 def test_sigterm_outside_training_is_told(folder, capsys, arrays, monkeypatch, stage):
     original = getattr(run_module, stage)
 
-    def call(*arguments):
+    def call(*arguments, **options):
         signal.raise_signal(signal.SIGTERM)
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(run_module, stage, call)
     before = signal.getsignal(signal.SIGTERM)
@@ -395,7 +395,8 @@ def test_help_names_groups_keys_and_examples_without_torch(tmp_path):
     for line in (
         "data: allen_cahn, ",
         "model: deeponet, deeponet_cnn, deeponet_fourier, fno, fno_original",
-        "optimizer: adamw",
+        "optimizer: adahessian, adamw",
+        "curvature: ekfac, kfac",
         "trainer: debug, default",
         "batch_size: ",
         "python train.py -m model=fno,neuralop_tfno seed=0,1",

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from sciml.curvature import EKFAC
+from sciml.curvature.factored import Factored
 from sciml.curvature.packing import packed, unpacked
 from sciml.losses import RelativeL2
 from tests.gauss_newton import Problem, close, in_layer_order, realrep
@@ -19,14 +20,10 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-def measured(problem: Problem, **options) -> EKFAC:
+def measured(problem: Problem, **options) -> Factored:
     """Factors and basis of one pass, eigenvalues of another one in that basis."""
-    optimizer = torch.optim.AdamW(problem.model.parameters(), lr=1.0)
-    ekfac = EKFAC(optimizer, fisher="exact", decay=0.0, **options)
-    ekfac.attach(problem.model, problem.objective)
-    ekfac.observe()
+    ekfac = problem.factored(kind=EKFAC, **options)
     ekfac.refresh()
-    ekfac.observe()
     ekfac.passes = 0
     ekfac.observe()  # with the weight 1
     return ekfac
@@ -83,10 +80,14 @@ def test_scaled_eigenvalues_are_those_of_the_factors_where_these_share_a_basis(n
     problem = spectral(name, i=1, o=1)
     ekfac = measured(problem, eigenvalues="scaled", damping=1e-12, floor=0.0)
     ekfac.refresh()
-    kfac = problem.kfac(damping=1e-24, floor=0.0)
+    kfac = problem.factored(damping=1e-24, floor=0.0)
     kfac.refresh()
     G = torch.randn(*kfac.blocks["convolution"].shape, dtype=torch.complex128)
-    assert close(ekfac.blocks["convolution"].apply(G), kfac.blocks["convolution"].apply(G), 1e-9)
+    assert close(
+        ekfac.blocks["convolution"].apply(G),
+        kfac.blocks["convolution"].apply(G),
+        1e-9,
+    )
 
 
 def test_applying_is_the_inverse_in_the_basis():
@@ -112,7 +113,7 @@ def test_a_basis_that_is_not_found_stays(monkeypatch):
     def fail(*arguments):
         raise torch.linalg.LinAlgError("no")
 
-    with pytest.warns(UserWarning, match="curvature of convolution, step 0: 1 of its factors"):
+    with pytest.warns(UserWarning, match="curvature of convolution, pass 1: 1 of its factors"):
         ekfac.refresh()
     monkeypatch.setattr(torch.linalg, "eigh", fail)
     ekfac.refresh()

@@ -126,7 +126,7 @@ def test_it_trains_under_lightning(pairs, options):  # noqa: F811
     trainer.fit(module, DataModule(pairs, batch_size=5))
     assert trainer.callback_metrics["val/relative_l2"] < 0.05
     (steps,) = trainer.optimizers
-    assert steps.passes > 3 and steps.steps == trainer.global_step
+    assert steps.curvature.passes > 3 and steps.steps == trainer.global_step
     assert all(torch.isfinite(p).all() for p in module.parameters())
 
 
@@ -214,11 +214,11 @@ def test_the_floor_slows_modes_of_little_power():
         steps = optimizer(model, floor=floor, damping=1e-3)
         steps.attach(model, p.objective)
         name = "blocks.0.convolution"
-        steps.observe()
-        block = steps.blocks[name]
+        steps.curvature.observe()
+        block = steps.curvature.blocks[name]
         for factor in block.factors:
             factor[1:] *= 1e-2
-        steps.refresh()
+        steps.curvature.refresh()
         G = torch.randn(block.shape, dtype=torch.complex64)
         G[1:] *= 1e-4
         D = block.apply(G)
@@ -233,16 +233,16 @@ def test_factors_that_are_not_finite_are_left_out_and_named():
     steps.attach(p.model, p.objective)
     p.gradients()
     steps.step()
-    before = {k: v.clone() for k, v in steps.blocks["blocks.0.skip"].state().items()}
+    before = {k: v.clone() for k, v in steps.curvature.blocks["blocks.0.skip"].state().items()}
     healthy = p.x
     p.x = p.x.clone()
     p.x[0] = math.nan
     with pytest.warns(UserWarning, match="its statistics are not finite; those of before stay"):
-        steps.observe()
+        steps.curvature.observe()
     p.x = healthy
-    after = steps.blocks["blocks.0.skip"].state()
+    after = steps.curvature.blocks["blocks.0.skip"].state()
     assert all(torch.equal(before[k], after[k]) for k in before)
-    assert steps.failures["blocks.0.skip"] == 1
+    assert steps.curvature.failures["blocks.0.skip"] == 1
     p.gradients()
     steps.step()
     assert all(q.isfinite().all() for q in p.model.parameters())
@@ -252,15 +252,15 @@ def test_an_indefinite_factor_keeps_the_last_good_inverse_and_is_named():
     p = problem()
     steps = optimizer(p.model)
     steps.attach(p.model, p.objective)
-    steps.observe()
-    steps.refresh()
-    block = steps.blocks["blocks.0.convolution"]
+    steps.curvature.observe()
+    steps.curvature.refresh()
+    block = steps.curvature.blocks["blocks.0.convolution"]
     before = [inverse.clone() for inverse in block.inverses]
     block.factors[0][3] = torch.nan
     with pytest.warns(
-        UserWarning, match="curvature of blocks.0.convolution, step 0: .* no inverse"
+        UserWarning, match="curvature of blocks.0.convolution, pass 1: .* no inverse"
     ):
-        steps.refresh()
+        steps.curvature.refresh()
     assert torch.equal(block.inverses[0][3], before[0][3])
     assert block.inverses[0].isfinite().all()
     block.factors[0][3] = -1e12 * torch.eye(4)
@@ -302,6 +302,8 @@ def test_a_loss_without_curvature_is_refused(pairs):  # noqa: F811
         ({"decay": 1.0}, "decay=1.0 from 0 to below 1"),
         ({"factor_period": 0}, "factor_period=0"),
         ({"samples": 0}, "samples=0"),
+        ({"damping_period": 0}, "damping_period=0"),
+        ({"kl_clip": 1e-3}, "needs graft=false"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options, reason):
@@ -328,6 +330,70 @@ def test_batch_normalisation_is_not_counted_twice():
     steps = optimizer(model)
     steps.attach(model, p.objective)
     counted = int(model[1].num_batches_tracked)
-    steps.observe()
+    steps.curvature.observe()
     assert int(model[1].num_batches_tracked) == counted
     assert model[1].training
+
+
+def test_without_grafting_a_quadratic_problem_is_solved_in_a_step():
+    """Its own length is right where the factors are: one layer, one step of lr = 1."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2).double()
+    x = torch.randn(8, 5, 3, dtype=torch.float64)
+    y = torch.randn(8, 5, 2, dtype=torch.float64)
+    p = Problem(model, x, y)
+    steps = optimizer(model, lr=1.0, damping=1e-24, graft=False, fisher="exact")
+    steps.attach(model, p.objective)
+    p.gradients()
+    steps.step()
+    gradients = p.gradients().values()
+    assert max(float(g.abs().max()) for g in gradients) < 1e-10
+
+
+@pytest.mark.parametrize("bound", [1e-3, 1e-5])
+def test_the_change_of_the_function_is_bounded(bound):
+    changes = {}
+    for clip in (None, bound):
+        p = problem()
+        steps = optimizer(p.model, lr=0.3, graft=False, kl_clip=clip)
+        steps.attach(p.model, p.objective)
+        before = [q.detach().clone() for q in p.model.parameters()]
+        gradients = p.gradients()
+        steps.step()
+        moved = [q.detach() - b for q, b in zip(p.model.parameters(), before, strict=True)]
+        both = zip(gradients.values(), moved, strict=True)
+        changes[clip] = -0.3 * float(sum((g * d).sum() for g, d in both))
+    assert changes[None] > 1e-2
+    # lr^2 nu^2 sum g.d is the bound; moving by lr nu d changes g.(moved) by its root
+    nu = (bound / changes[None]) ** 0.5
+    assert changes[bound] == pytest.approx(nu * changes[None], rel=1e-3)
+
+
+def test_damping_follows_the_quadratic_model():
+    """On a quadratic problem the model is right and damping falls; steps that are far too long
+    raise the loss, and it rises.
+    """
+    ends = {}
+    for lr in (0.1, 50.0):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2).double()
+        x = torch.randn(8, 5, 3, dtype=torch.float64)
+        p = Problem(model, x, torch.randn(8, 5, 2, dtype=torch.float64))
+        steps = optimizer(model, lr=lr, graft=False, damping=1e-2, damping_period=2)
+        steps.attach(model, p.objective)
+        for _ in range(8):
+            p.gradients()
+            steps.step()
+        ends[lr] = steps.curvature.damping
+    assert ends[0.1] == pytest.approx(1e-2 * 0.95**8)
+    assert ends[50.0] == pytest.approx(1e-2 / 0.95**8)
+
+
+def test_damping_that_is_fixed_stays():
+    p = problem()
+    steps = optimizer(p.model)
+    steps.attach(p.model, p.objective)
+    for _ in range(6):
+        p.gradients()
+        steps.step()
+    assert steps.curvature.damping == 1e-2

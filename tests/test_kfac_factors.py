@@ -82,7 +82,7 @@ def test_factors_of_a_single_mode_are_exact(make):
     model = Factorised(grid, (2,), make)
     model.after = one_mode
     problem = Problem(model, one_mode(torch.randn(5, 2, 9)), torch.randn(5, 2, 9))
-    kfac = problem.kfac()
+    kfac = problem.factored()
     base = "convolutions.0.weight"
     K = 3  # modes 0, 1, 2, of which only the second is there: means over modes are a third
     weight = model.convolutions[0].weight
@@ -111,7 +111,7 @@ def test_the_core_of_a_single_mode_is_exact():
         model.convolutions[0].weight.factors[0][2] = 0
     model.after = one_mode
     problem = Problem(model, one_mode(torch.randn(5, 2, 9)), torch.randn(5, 2, 9))
-    kfac = problem.kfac()
+    kfac = problem.factored()
     name = "convolutions.0.weight.core"
     K = 3
     block = product(kfac.blocks[name])  # both means are over three modes, two of them empty
@@ -124,7 +124,7 @@ def test_a_linear_network_s_rows_are_exact_for_all_modes():
     for make in (tucker, cp):
         model = Factorised(grid, (2, 2), make)
         problem = Problem(model, torch.randn(3, 2, 5, 7), torch.randn(3, 2, 5, 7))
-        kfac = problem.kfac()
+        kfac = problem.factored()
         name = "convolutions.0.weight.factors.1"  # the last axis: k = 0 has paired modes
         block = kfac.blocks[name]
         A, B = (unpacked(f, n) for f, n in zip(block.factors, block.shape[1:], strict=True))
@@ -147,7 +147,7 @@ def test_tokens_make_the_gradients_of_all_factors(make, joint, shape, modes, mon
     grid = Grid.box(shape, boundary="periodic", points="left")
     model = Factorised(grid, modes, make, count=2, joint=joint)
     problem = Problem(model, torch.randn(3, 2, *shape), torch.randn(3, 2, *shape))
-    kfac = problem.kfac()
+    kfac = problem.factored()
     modules = {
         m for layer in kfac.coverage.layers.values() for ms in layer.modules.values() for m in ms
     }
@@ -183,7 +183,7 @@ def test_a_tfno_is_covered_by_its_factors():
             )
             problem = Problem(model, torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8))
             kfac = problem.kfac(fisher="monte_carlo")
-            rest = set(kfac.coverage.rest)
+            rest = set(kfac.curvature.coverage.rest)
             assert all(name.endswith(("bias", "gate")) for name in rest), rest
             before = [p.clone() for p in model.parameters()]
             problem.gradients()

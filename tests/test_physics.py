@@ -6,8 +6,8 @@ import torch
 from datasets import DataModule
 from datasets.build import instantiate
 from sciml.norms import dual_norm, root_mean_square
-from sciml.run import _task
 from sciml.tasks import Physics, tuned
+from sciml.tasks.build import build_task
 from solvers import Darcy
 from solvers.grid import Grid
 from tests.helpers import compose, periodic
@@ -60,7 +60,7 @@ EXACT = {  # residual of the truth over that of no change or zero; float32 files
 def learner(path, *overrides: str) -> tuple[Physics, DataModule]:
     config = compose([*SMALL, *FEW, f"data_dir={path}", *overrides])
     data = DataModule(instantiate(config.data), batch_size=4)
-    return _task(config, data), data
+    return build_task(config, data.dataset), data
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +98,9 @@ def test_a_stored_folder_knows_its_equation(folder):
         task, data = learner(folder, *SETS[name])
         stored = [f"data.path={data.dataset.facts()['path']}", f"data.window={window}"]
         config = compose([*SMALL[:-1], "data=stored", *stored])
-        again = DataModule(instantiate(config.data), batch_size=4)
         batch = data.dataset.source("train").__getitems__([0, 1])
-        found = _task(config, again).missed(batch, 1.1 * batch.target)
+        again = build_task(config, instantiate(config.data))
+        found = again.missed(batch, 1.1 * batch.target)
         assert torch.equal(found, task.missed(batch, 1.1 * batch.target))
 
 

@@ -93,8 +93,7 @@ def test_the_figure_is_that_of_the_best_weights_on_the_test_rows(complete, array
     """Once more by hand: load the weights, predict, divide norms."""
     path, figures = complete
     config = compose([*TINY, *arrays])
-    data = program.DataModule(instantiate(config.data), batch_size=8)
-    task = program._task(config, data)
+    task = program.build_task(config, instantiate(config.data))
     task.load_state_dict(weights(path))
     a, u = (np.load(line.partition("=")[2])[parts["test"]] for line in arrays[1:])
     with torch.no_grad():
@@ -183,15 +182,14 @@ def test_the_test_rows_are_read_after_training_and_the_statistics_from_training_
         return read(source, indices)
 
     def entering(stage: str, function):
-        def call(*arguments):
+        def call(*arguments, **settings):
             now[0] = stage
-            return function(*arguments)
+            return function(*arguments, **settings)
 
         return call
 
     monkeypatch.setattr(ArraySource, "__getitems__", spy)
-    for name in ("_task", "fit", "_evaluate"):
-        stage = name.removeprefix("_")
+    for name, stage in (("build_task", "task"), ("fit", "fit"), ("_evaluate", "evaluate")):
         monkeypatch.setattr(program, name, entering(stage, getattr(program, name)))
     finish(tmp_path / "run", *arrays)
     assert stages["task"] == set(parts["train"])
@@ -273,13 +271,13 @@ class Watched:
     """Remembers the task of a run, whose weights are looked at when it has failed."""
 
     def __init__(self, monkeypatch):
-        make = program._task
+        make = program.build_task
 
-        def remember(*arguments):
-            self.task = make(*arguments)
+        def remember(*arguments, **settings):
+            self.task = make(*arguments, **settings)
             return self.task
 
-        monkeypatch.setattr(program, "_task", remember)
+        monkeypatch.setattr(program, "build_task", remember)
 
     def finite(self) -> bool:
         return all(p.isfinite().all() for p in self.task.parameters())

@@ -14,10 +14,10 @@ from sciml.curvature.convolution import (
     TransposedLayer,
 )
 from sciml.curvature.factors import Use, factor_layers
-from sciml.curvature.linear import LinearLayer, Sharing
+from sciml.curvature.linear import JetLayer, LinearLayer, Sharing
 from sciml.curvature.spectral import SpectralLayer
 from sciml.curvature.tokens import Layer, trainable
-from sciml.layers import DenseWeight, FactorizedWeight, SpectralConv
+from sciml.layers import DenseWeight, FactorizedWeight, JetLinear, SpectralConv
 from sciml.layers.fusion import is_still
 from sciml.layers.joint_weights import LayerWeight
 
@@ -121,6 +121,8 @@ def adapter(module: nn.Module) -> Callable[[nn.Module, Sharing], Layer] | None:
         return None
     if is_still(module, nn.Linear):
         return LinearLayer
+    if is_still(module, JetLinear):
+        return lambda module, sharing: JetLayer(module)
     if isinstance(module, CONVOLUTIONS) and any(is_still(module, kind) for kind in CONVOLUTIONS):
         return ConvolutionLayer
     if isinstance(module, TRANSPOSED) and any(is_still(module, kind) for kind in TRANSPOSED):

@@ -34,6 +34,9 @@ class EKFAC(KFAC):
         fisher: Fisher = "monte_carlo",
         sharing: Sharing = "expand",
         exclude: Sequence[str] = (),
+        graft: bool = True,
+        kl_clip: float | None = None,
+        damping_period: int | None = None,
     ):
         super().__init__(
             optimizer,
@@ -46,5 +49,8 @@ class EKFAC(KFAC):
             fisher=fisher,
             sharing=sharing,
             exclude=exclude,
+            graft=graft,
+            kl_clip=kl_clip,
+            damping_period=damping_period,
         )
         self.geometry = partial(SharedBasis, eigenvalues=eigenvalues)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from sciml.curvature.packing import packed, unpacked
+from sciml.curvature.parameter_vector import real
 from sciml.curvature.tokens import Layer, Tokens
 
 ATTEMPTS = 6  # tenfold increases of the damping before a matrix counts as not invertible
@@ -81,11 +82,11 @@ class Kronecker:
 
     def state(self) -> dict[str, Tensor]:
         names = ("A", "B", "left", "right")
-        return dict(zip(names, map(_real, (*self.factors, *self.inverses)), strict=True))
+        return dict(zip(names, map(real, (*self.factors, *self.inverses)), strict=True))
 
     def load(self, state: dict[str, Tensor]) -> None:
         for kept, name in zip((*self.factors, *self.inverses), state, strict=True):
-            _real(kept).copy_(state[name])
+            real(kept).copy_(state[name])
 
 
 def damped_inverse(F: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,7 +103,3 @@ def damped_inverse(F: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     valid = finite & (info == 0)
     L = torch.where(valid.view(-1, 1, 1), L, eye)
     return torch.cholesky_inverse(L), valid
-
-
-def _real(x: Tensor) -> Tensor:
-    return torch.view_as_real(x) if x.is_complex() else x

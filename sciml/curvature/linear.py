@@ -51,3 +51,23 @@ class LinearLayer(Layer):
         if not self.has_bias:
             return [matrices[0].T]
         return [matrices[0, :-1].T, matrices[0, -1]]
+
+
+class JetLayer(LinearLayer):
+    """A `JetLinear`: every component of a jet is a sample of its own, and only values meet the bias
+    [Dangel, Mueller & Zeinhofer 2024, arXiv:2405.15603, section 3: a residual as a network with
+    shared weights].
+    """
+
+    kind = "linear on jets"
+
+    def tokens(self, calls: dict[str, list[Call]]) -> Tokens:
+        a, g = [], []
+        for call in calls["layer"]:
+            x = call.arguments[0].detach()
+            if self.has_bias:
+                x = with_one(x)
+                x[1:, ..., -1] = 0
+            a.append(x.flatten(0, -2))
+            g.append(call.gradient.flatten(0, -2))
+        return Tokens(torch.cat(a)[None], torch.cat(g)[None])

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sciml.curvature.parameter_vector import real
+
 TINY = 1e-30
 
 
@@ -33,7 +35,7 @@ class Moments:
                 self._start(p)
             beta, _ = group["betas"]
             states = [self.optimizer.state[p] for p in present]
-            gradients = [_real(p.grad) for p in present]
+            gradients = [real(p.grad) for p in present]
             averages = [s["exp_avg"] for s in states]
             torch._foreach_lerp_(averages, gradients, 1 - beta)
             lengths = self._find_lengths(group, present, states, gradients)
@@ -58,16 +60,16 @@ class Moments:
             denominator = v.sqrt().mul_((1 - beta2**t) ** -0.5).add_(group["eps"])
             squares = sum((part / denominator).square_().sum() for part in m.unbind(-1))
             lengths[i] = squares.sqrt() / (1 - beta1**t)
-        if plain:
+        for t in {states[i]["step"] for i in plain}:
+            chosen = [i for i in plain if states[i]["step"] == t]
             g, v, m = (
-                [column[i] for i in plain]
+                [column[i] for i in chosen]
                 for column in (
                     gradients,
                     [s["exp_avg_sq"] for s in states],
                     [s["exp_avg"] for s in states],
                 )
             )
-            t = states[plain[0]]["step"]
             torch._foreach_mul_(v, beta2)
             torch._foreach_addcmul_(v, g, g, 1 - beta2)
             denominators = torch._foreach_sqrt(v)
@@ -75,7 +77,7 @@ class Moments:
             torch._foreach_add_(denominators, group["eps"])
             norms = torch._foreach_norm(torch._foreach_div(m, denominators))
             torch._foreach_div_(norms, 1 - beta1**t)
-            for i, norm in zip(plain, norms, strict=True):
+            for i, norm in zip(chosen, norms, strict=True):
                 lengths[i] = norm
         return lengths
 
@@ -83,21 +85,45 @@ class Moments:
         """One step of a parameter, in the shape of its real numbers."""
         length, group = self._lengths[p]
         scale = length / torch.linalg.vector_norm(direction).clamp_min(TINY)
-        _real(p).sub_(direction * (group["lr"] * scale))
+        real(p).sub_(direction * (group["lr"] * scale))
+
+    def first_order(self) -> None:
+        """AdamW's own step of all parameters."""
+        for p, (_, group) in self._lengths.items():
+            state, t = self.optimizer.state[p], self.optimizer.state[p]["step"]
+            denominator = state["exp_avg_sq"].sqrt() * (1 - group["betas"][1] ** t) ** -0.5
+            denominator = denominator + group["eps"]
+            denominator = denominator[..., None] if self._is_pair(p) else denominator
+            real(p).sub_(state["exp_avg"] / denominator * (group["lr"] / self._correction(p)))
+
+    def clip(self, moves: list[tuple[nn.Parameter, Tensor]], bound: float | None) -> Tensor | float:
+        """nu <= 1 such that lr^2 nu^2 sum g.d <= bound."""
+        if bound is None:
+            return 1.0
+        change = sum(
+            self._lengths[p][1]["lr"] ** 2 * (real(p.grad) * d).sum() / self._correction(p)
+            for p, d in moves
+        )
+        return (bound / change.clamp_min(TINY)).sqrt().clamp_max(1.0)
+
+    def go(self, p: nn.Parameter, direction: Tensor, share: Tensor | float) -> None:
+        """A step of the direction's own length, times `share`."""
+        _, group = self._lengths[p]
+        real(p).sub_(direction * (group["lr"] * share / self._correction(p)))
+
+    def _correction(self, p: nn.Parameter) -> float:
+        """Of m, which began at zero."""
+        return 1 - self._lengths[p][1]["betas"][0] ** self.optimizer.state[p]["step"]
 
     def _start(self, p: nn.Parameter) -> None:
         if "step" not in self.optimizer.state[p]:
-            real = _real(p)
-            v = real[..., 0] if self._is_pair(p) else real
+            numbers = real(p.detach())
+            v = numbers[..., 0] if self._is_pair(p) else numbers
             self.optimizer.state[p] |= {
                 "step": 0,
-                "exp_avg": torch.zeros_like(real),
+                "exp_avg": torch.zeros_like(numbers),
                 "exp_avg_sq": torch.zeros_like(v, memory_format=torch.contiguous_format),
             }
 
     def _is_pair(self, p: nn.Parameter) -> bool:
         return p.is_complex() or id(p) in self.pairs
-
-
-def _real(x: Tensor) -> Tensor:
-    return torch.view_as_real(x) if x.is_complex() else x

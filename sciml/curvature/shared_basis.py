@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sciml.curvature.packing import packed, unpacked
+from sciml.curvature.parameter_vector import real
 from sciml.curvature.tokens import Layer, Tokens
 
 Eigenvalues = Literal["corrected", "scaled"]
@@ -83,10 +84,14 @@ class SharedBasis:
         if self.corrected and not self.refreshed:  # measured in no basis yet
             self.D.copy_(self._scaled())
         self.refreshed = True
+        self.damp(damping, floor)
+        return failures
+
+    def damp(self, damping: float, floor: float) -> None:
+        """lambda for the present eigenvalues."""
         mean = self.eigenvalues().double().mean((1, 2))
         shift = damping * mean + (floor * mean.max() if self.has_modes else 0.0)
         self.shift.copy_(torch.where(shift > 0, shift, 1.0))
-        return failures
 
     def eigenvalues(self) -> Tensor:
         """D, [K, i, o]."""
@@ -118,12 +123,12 @@ class SharedBasis:
             "spectrum_B",
             "shift",
         )
-        state = dict(zip(names, map(_real, self._tensors()), strict=True))
+        state = dict(zip(names, map(real, self._tensors()), strict=True))
         return state | {"refreshed": torch.tensor(self.refreshed)}
 
     def load(self, state: dict[str, Tensor]) -> None:
         for kept, name in zip(self._tensors(), state, strict=False):
-            _real(kept).copy_(state[name])
+            real(kept).copy_(state[name])
         self.refreshed = bool(state["refreshed"])
 
     def _tensors(self) -> list[Tensor]:
@@ -147,7 +152,3 @@ def _eigenvectors(H: Tensor) -> tuple[Tensor, Tensor] | None:
 
 def _square(x: Tensor) -> Tensor:
     return x.real.square() + x.imag.square() if x.is_complex() else x.square()
-
-
-def _real(x: Tensor) -> Tensor:
-    return torch.view_as_real(x) if x.is_complex() else x

@@ -48,7 +48,7 @@ SMALL = (4.7, 3.2)  # inches; two of these stand side by side on the page
 Series = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def _drawn(figure: Callable[..., Figure]) -> Callable[..., bytes]:
+def drawn(figure: Callable[..., Figure]) -> Callable[..., bytes]:
     """Draw in our style and return the bytes of a PNG."""
 
     @wraps(figure)
@@ -61,10 +61,10 @@ def _drawn(figure: Callable[..., Figure]) -> Callable[..., bytes]:
     return draw
 
 
-@_drawn
+@drawn
 def learning_curve(quantity: str, curves: Series, best_epoch: int | None) -> Figure:
     """`curves` has (epoch, value) for `train` and `val`; the kept checkpoint is marked."""
-    figure, axes = _small()
+    figure, axes = small()
     colours = {"train": COLOURS[0], "val": COLOURS[1]}
     for split, (epoch, value) in curves.items():
         marker = "o" if len(epoch) < 4 else None
@@ -77,17 +77,17 @@ def learning_curve(quantity: str, curves: Series, best_epoch: int | None) -> Fig
         axes.axvline(best_epoch, color="#8a9099", lw=1, ls=(0, (3, 3)), zorder=0)
         axes.plot(epoch[epoch == best_epoch], value[epoch == best_epoch], "o", ms=6, label=label)
         axes.lines[-1].set_color(colours[split])
-    _log_scale(axes.set_yscale, axes.yaxis, [value for _, value in curves.values()])
+    log_scale(axes.set_yscale, axes.yaxis, [value for _, value in curves.values()])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set(xlabel="epoch", ylabel=quantity)
     axes.legend(loc="best")
     return figure
 
 
-@_drawn
+@drawn
 def error_distribution(series: dict[str, np.ndarray]) -> Figure:
     """Empirical distributions of relative L2 errors [n]; medians and 95 % quantiles are marked."""
-    figure, axes = _small()
+    figure, axes = small()
     for level in (0.5, 0.95):
         axes.axhline(level, color="#c9cdd2", lw=0.8, zorder=0)
     for colour, (label, errors) in zip(COLOURS, series.items(), strict=False):
@@ -96,7 +96,7 @@ def error_distribution(series: dict[str, np.ndarray]) -> Figure:
         axes.step(errors, share, where="post", color=colour, label=label)
         marks = [int(np.ceil(level * len(errors))) - 1 for level in (0.5, 0.95) if len(errors)]
         axes.plot(errors[marks], share[marks], "o", color=colour, ms=4.5)
-    _log_scale(axes.set_xscale, axes.xaxis, [100 * errors for errors in series.values()])
+    log_scale(axes.set_xscale, axes.xaxis, [100 * errors for errors in series.values()])
     axes.set(xlabel="relative L2 error (%)", ylabel="share of test samples", ylim=(0, 1.02))
     axes.set_yticks([0, 0.25, 0.5, 0.75, 0.95], ["0", "25 %", "50 %", "75 %", "95 %"])
     if len(series) > 1:
@@ -104,10 +104,10 @@ def error_distribution(series: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-@_drawn
+@drawn
 def error_spectrum(series: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
     """Mean energies of truth and error by wavenumber: (k, truth, error) by label, without k = 0."""
-    figure, axes = _small()
+    figure, axes = small()
     several = len(series) > 1
     for number, (label, (k, truth, error)) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
@@ -121,17 +121,17 @@ def error_spectrum(series: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]])
     if (shown > 0).any():
         top = shown.max()
         axes.set_yscale("log")
-        _log_scale(axes.set_xscale, axes.xaxis, [k[1:] for k, *_ in series.values()])
+        log_scale(axes.set_xscale, axes.xaxis, [k[1:] for k, *_ in series.values()])
         axes.set_ylim(max(shown[shown > 0].min(), 1e-16 * top) / 2, 3 * top)
     axes.set(xlabel="wavenumber |k| (radian per length)", ylabel="energy per shell")
     axes.legend(loc="best")
     return figure
 
 
-@_drawn
+@drawn
 def error_growth(series: Mapping[str, RolloutErrors]) -> Figure:
     """Mean errors over the time of a roll-out up to the first that blows up, beside no change."""
-    figure, axes = _small()
+    figure, axes = small()
     shown = []
     for colour, (label, found) in zip(COLOURS, series.items(), strict=False):
         frames = range(1, found.error.shape[1] + 1)
@@ -148,17 +148,17 @@ def error_growth(series: Mapping[str, RolloutErrors]) -> Figure:
         axes.fill_between(time, low, high, where=np.isfinite(high), color=colour, alpha=0.2, lw=0)
         axes.plot(time, still, "--", color=colour, lw=1.2)
         shown += [mean, still]
-    _log_scale(axes.set_yscale, axes.yaxis, shown)
+    log_scale(axes.set_yscale, axes.yaxis, shown)
     axes.set(xlabel="time since the input", ylabel="relative L2 error (%)")
     if len(series) > 1:
         axes.legend(loc="best")
     return figure
 
 
-@_drawn
+@drawn
 def correlation(series: Mapping[str, RolloutErrors]) -> Figure:
     """Median and quartiles of the correlation over the time of a roll-out."""
-    figure, axes = _small()
+    figure, axes = small()
     axes.axhline(CORRELATED, color="#c9cdd2", lw=0.8, zorder=0)
     for colour, (label, found) in zip(COLOURS, series.items(), strict=False):
         frames = range(1, found.error.shape[1] + 1)
@@ -174,7 +174,7 @@ def correlation(series: Mapping[str, RolloutErrors]) -> Figure:
     return figure
 
 
-def _small() -> tuple[Figure, Axes]:
+def small() -> tuple[Figure, Axes]:
     figure = Figure(figsize=SMALL, layout="constrained")
     axes = figure.add_subplot()
     axes.grid(True, which="major")
@@ -182,7 +182,7 @@ def _small() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _log_scale(set_scale: Callable, axis: Axis, arrays: list[np.ndarray]) -> None:
+def log_scale(set_scale: Callable, axis: Axis, arrays: list[np.ndarray]) -> None:
     """Logarithmic with plain numbers as tick labels, where the values allow it."""
     values = np.concatenate(arrays)
     values = values[np.isfinite(values)]

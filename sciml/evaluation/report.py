@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets.schema import SPLITS
 from datasets.store import commit
-from sciml.evaluation import figures, panels
+from sciml.evaluation import curvature, figures, panels
 from sciml.evaluation.page import count, duration, number, render
 from sciml.evaluation.result import Evaluation
 from sciml.evaluation.rollout_tables import rollout_remarks, rollout_rows
@@ -52,6 +52,7 @@ def _context(run: Run, folder: str) -> dict[str, Any]:
         "rollouts": _rollouts(run),
         "panels": _panels(evaluation) if evaluation else [],
         "curves": _curves(run),
+        "curvature": _curvature(run),
         "data": _data(about.get("data", {})),
         "cost": _cost(run),
         "command": about.get("command", ""),
@@ -190,6 +191,13 @@ def _curves(run: Run) -> list[dict[str, str]]:
     ]
 
 
+def _curvature(run: Run) -> dict[str, Any]:
+    if not run.curvature:
+        return {"rows": []}
+    made = [_figure(*picture) for picture in curvature.pictures(run.curvature).values()]
+    return {**curvature.section(run.curvature), "figures": made[:-1], "wide": made[-1:]}
+
+
 def _figure(png: bytes, caption: str, kind: str) -> dict[str, str]:
     return {"png": base64.b64encode(png).decode(), "caption": caption, "kind": kind}
 
@@ -227,6 +235,7 @@ def _cost(run: Run) -> list[tuple[str, Any]]:
         ("Training before the checkpoint, included", duration(before) if before else None),
         ("Peak memory", _memory(metrics["peak_rss_mb"]) if "peak_rss_mb" in metrics else None),
         ("Parameters", count(parameters) if parameters is not None else None),
+        ("Curvature", run.about.get("curvature", {}).get("summary")),
         ("Processor", machine.get("processor")),
         ("Device", machine.get("device")),
         ("Cores, threads", f"{cores}, {threads}" if cores and threads else cores or threads),

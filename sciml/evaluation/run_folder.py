@@ -7,6 +7,7 @@ metrics.csv      training and validation figures by epoch and step
 earlier.csv      those of the run that this one continues
 evaluation.npz   errors of all samples, fields of three (`sciml.evaluation.result`)
 rollouts.npz     errors of roll-outs over time (`sciml.evaluation.rollout_errors`)
+curvature.json   an analysis of curvature (`sciml.curvature.analyse`)
 """
 
 import csv
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from sciml.evaluation.curvature import CURVATURE
 from sciml.evaluation.result import Evaluation
 from sciml.evaluation.rollout_errors import RolloutErrors, load_rollouts
 
@@ -36,6 +38,7 @@ class Run:
     curves: Curves
     evaluation: Evaluation | None
     rollouts: Mapping[str, RolloutErrors]
+    curvature: Mapping[str, Any]
 
 
 def read_run(folder: Path) -> Run:
@@ -46,6 +49,7 @@ def read_run(folder: Path) -> Run:
             "before it could write its result."
         )
     about, config, evaluation = (folder / n for n in ("run.json", "config.yaml", "evaluation.npz"))
+    curvature = folder / CURVATURE
     return Run(
         json.loads((folder / "metrics.json").read_text()),
         json.loads(about.read_text()) if about.exists() else {},
@@ -53,6 +57,7 @@ def read_run(folder: Path) -> Run:
         read_curves(folder / EARLIER, folder / LOG),
         Evaluation.load(evaluation) if evaluation.exists() else None,
         load_rollouts(folder / ROLLOUTS) if (folder / ROLLOUTS).exists() else {},
+        json.loads(curvature.read_text()) if curvature.exists() else {},
     )
 
 

@@ -11,6 +11,7 @@ from sciml.layers.fourier_basis import FourierBasis
 from sciml.layers.fourier_block import FourierBlock
 from sciml.layers.fourier_branch import FourierBranch
 from sciml.layers.grid_fit import GridFit
+from sciml.layers.jet_linear import JetLinear
 from sciml.layers.joint_weights import JointWeights
 from sciml.layers.multigrid_conv import MultigridConv
 from sciml.layers.neural_spectral_block import NeuralSpectralBlock
@@ -45,6 +46,7 @@ __all__ = [
     "FourierBlock",
     "FourierBranch",
     "GridFit",
+    "JetLinear",
     "JointWeights",
     "MultigridConv",
     "NeuralSpectralBlock",

@@ -1,6 +1,8 @@
 """When a layer may run as one fused operation instead of as the sum of its parts."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,19 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as hooks
 
 CHUNK = 1 << 20  # numbers of a field that are worked on at a time, at most
+_APART = ContextVar("apart", default=False)
+
+
+@contextmanager
+def parts_one_by_one() -> Iterator[None]:
+    """Within it no layer is fused. For a graph that is walked many times, or differentiated again:
+    fused operations compute their parts anew in every backward pass.
+    """
+    token = _APART.set(True)
+    try:
+        yield
+    finally:
+        _APART.reset(token)
 
 
 def fusible(layer: nn.Module, x: Tensor) -> bool:
@@ -16,12 +31,13 @@ def fusible(layer: nn.Module, x: Tensor) -> bool:
     Fused operations have a hand-written backward pass, which neither the transforms of torch.func,
     nor forward mode, nor the compiler can take apart, and which calls no submodule, so hooks of
     submodules would not run. Autocast casts the parts one by one. In all these cases the layer is
-    to run its parts.
+    to run its parts, and so it is within `parts_one_by_one`.
     """
     return (
         type(x) is Tensor
         and x.numel() > 0
-        and not torch.compiler.is_compiling()
+        and not torch.compiler.is_compiling()  # before what the compiler cannot look into
+        and not _APART.get()
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled(x.device.type)
         and not torch._C._are_functorch_transforms_active()

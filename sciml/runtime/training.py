@@ -1,5 +1,6 @@
 """Training by Lightning's trainer with the callbacks of this project."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from datasets.build import instantiate
 from sciml.runtime.checkpoint_io import AtomicCheckpointIO
 from sciml.runtime.checkpoints import Checkpoints
 from sciml.runtime.finite_guard import FiniteGuard
+from sciml.runtime.method import Method
 from sciml.runtime.origin import Origin
 from sciml.runtime.progress import progress
 from sciml.runtime.random_state import RandomState
@@ -28,13 +30,14 @@ LOG_EVERY = 10  # steps between two lines of metrics.csv
 
 @dataclass(frozen=True)
 class Fitted:
-    """The checkpoint with the lowest `MONITOR`, its epoch counted from 0, and the seconds of
-    training before the checkpoint that this run continued from.
+    """The checkpoint with the lowest `MONITOR`, its epoch counted from 0, the seconds of training
+    before the checkpoint that this run continued from, and what the optimizer says of itself.
     """
 
     best: Path
     epoch: int
     earlier_seconds: float
+    method: Mapping[str, Any]
 
 
 def fit(
@@ -49,7 +52,8 @@ def fit(
     if config.ckpt_path is not None:
         checkpoints.take_along(Path(config.ckpt_path))
     watch, clock, shown = SignalWatch(checkpoints.last), TrainingTime(), progress()
-    callbacks = [shown, LearningRateMonitor("step"), FiniteGuard(), RandomState(), clock]
+    method = Method()
+    callbacks = [method, shown, LearningRateMonitor("step"), FiniteGuard(), RandomState(), clock]
     callbacks += [Origin(settings), checkpoints, watch]
     loggers = [
         CSVLogger(str(folder), name="", version=""),
@@ -66,7 +70,7 @@ def fit(
             f"{MONITOR} was never finite, or validation never ran, so no weights could be chosen; "
             f"{checkpoints.last} holds the last ones."
         )
-    return Fitted(checkpoints.best, checkpoints.epoch, clock.earlier)
+    return Fitted(checkpoints.best, checkpoints.epoch, clock.earlier, method.facts)
 
 
 def device(config: DictConfig) -> torch.device:

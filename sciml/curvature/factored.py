@@ -1,0 +1,251 @@
+"""Curvature of a loss in blocks, one for each layer of a model that is known."""
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from sciml.curvature.axes import AxisKronecker
+from sciml.curvature.capture import Capture, Fisher
+from sciml.curvature.coverage import cover
+from sciml.curvature.diagonal import Diagonal
+from sciml.curvature.factors import CoreLayer
+from sciml.curvature.linear import Sharing
+from sciml.curvature.pairs import layouts
+from sciml.curvature.tokens import Layer, Tokens
+from sciml.gauss_newton import Expansion
+
+log = logging.getLogger(__name__)
+Objective = Callable[[int | None], Expansion]
+Moves = list[tuple[nn.Parameter, Tensor]]
+
+
+class Block(Protocol):
+    """Curvature of one layer, such as `Kronecker`."""
+
+    def statistics(self, tokens: Tokens) -> list[Tensor]:
+        """Real tensors whose mean over processes and time is kept."""
+
+    def absorb(self, statistics: list[Tensor], weight: float) -> None:
+        """Moving averages, the new values with that weight."""
+
+    def refresh(self, damping: float, floor: float) -> int:
+        """Makes `apply` follow the averages; the number of matrices that did not."""
+
+    def apply(self, G: Tensor) -> Tensor:
+        """The damped inverse times matrices in the order of the layer."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Real tensors."""
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+
+
+class Factored:
+    """The Gauss-Newton matrix of a loss as blocks, `geometry(layer)` for each layer that `cover`
+    finds in `model`, and a `Diagonal` for every other parameter.
+
+    `observe` samples it in one more forward and backward pass over the first `samples` samples of
+    the batch that `objective` knows (see `Capture` for `fisher`), outside of autocast, into moving
+    averages that forget by `decay`; `refresh` makes new inverses; `apply` multiplies tensors with
+    them. Statistics are averaged over processes of `torch.distributed`. What is not finite or has
+    no inverse leaves that block as it was, is warned of by name the first time, and counted in
+    `failures`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        geometry: Callable[[Layer], Block],
+        *,
+        damping: float,
+        floor: float,
+        decay: float,
+        samples: int | None = None,
+        fisher: Fisher = "monte_carlo",
+        sharing: Sharing = "expand",
+        exclude: Sequence[str] = (),
+    ):
+        self.model, self.objective = model, objective
+        self.damping, self.floor, self.decay = damping, floor, decay
+        self.samples, self.fisher = samples, fisher
+        self.coverage = cover(model, sharing=sharing, exclude=exclude)
+        if self.coverage.share < 0.5:
+            first = next(iter(self.coverage.rest.items()), ("", ""))
+            warnings.warn(
+                f"curvature: {self.coverage.summary()}; the first of them {first[0]} ({first[1]}). "
+                "Less than half: expect little beyond a diagonal method.",
+                stacklevel=4,
+            )
+        if fisher == "empirical":
+            warnings.warn(
+                "curvature: the empirical Fisher matrix is not the Gauss-Newton matrix; it mixes "
+                "samples in layers that serve all of them, such as trunks. It is for comparison.",
+                stacklevel=4,
+            )
+        self.parameters = dict(model.named_parameters())
+        self.diagonals = {name: Diagonal(self.parameters[name]) for name in self.coverage.rest}
+        self.blocks: dict[str, Block] = {
+            name: AxisKronecker(layer) if isinstance(layer, CoreLayer) else geometry(layer)
+            for name, layer in self.coverage.layers.items()
+        }
+        self.passes, self.loss = 0, float("nan")  # of the last pass
+        self.failures: dict[str, int] = {}
+
+    @property
+    def pairs(self) -> set[int]:
+        """The parameters of which the last axis holds real and imaginary parts, by id."""
+        return {key for key, layout in layouts(self.model).items() if layout.is_pair}
+
+    @torch.no_grad()
+    def observe(self) -> None:
+        """One pass over the last batch that renews the factors."""
+        modules = [
+            module
+            for layer in self.coverage.layers.values()
+            for modules in layer.modules.values()
+            for module in modules
+        ]
+        with torch.enable_grad(), torch.autocast(self._device_type(), enabled=False):
+            with Capture(modules, self.model) as capture:
+                expansion = self.objective(self.samples)
+            self.loss = float(expansion.value.detach())
+            self._leave_uncalled(capture)
+            rest = [self.parameters[name] for name in self.diagonals]
+            found = self._gather(capture.gradients(expansion, self.fisher, rest))
+        self._absorb(*found)
+
+    def _gather(self, walks) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
+        """Statistics of the layers, and squares of the other gradients summed over the walks."""
+        tokens: dict[str, list[Tokens]] = {name: [] for name in self.coverage.layers}
+        squares: list[Tensor] = []
+        for calls, gradients in walks:
+            for name, layer in self.coverage.layers.items():
+                seen = {
+                    role: [call for module in modules for call in calls[module]]
+                    for role, modules in layer.modules.items()
+                }
+                tokens[name].append(layer.tokens(seen))
+            new = [(torch.view_as_real(g) if g.is_complex() else g).square() for g in gradients]
+            squares = [a + b for a, b in zip(squares, new, strict=True)] if squares else new
+        statistics = {
+            n: self.blocks[n].statistics(type(found[0]).joined(found))
+            for n, found in tokens.items()
+        }
+        return statistics, squares
+
+    def _absorb(self, statistics: dict[str, list[Tensor]], squares: list[Tensor]) -> None:
+        tensors = [t for ts in statistics.values() for t in ts] + squares
+        average_over_processes(tensors)
+        self.passes += 1
+        weight = max(1 - self.decay, 1 / self.passes)
+        for name, found in statistics.items():
+            if all(bool(t.isfinite().all()) for t in found):
+                self.blocks[name].absorb(found, weight)
+            else:
+                self._failed(name, "its statistics are not finite; those of before stay")
+        for (name, diagonal), square in zip(self.diagonals.items(), squares, strict=True):
+            if bool(square.isfinite().all()):
+                diagonal.absorb(square, weight)
+            else:
+                self._failed(name, "its diagonal is not finite; that of before stays")
+
+    def refresh(self) -> None:
+        """Renew the inverses."""
+        for name, block in self.blocks.items():
+            if count := block.refresh(self.damping, self.floor):
+                self._failed(
+                    name, f"{count} of its factors have no inverse; the last good ones stay"
+                )
+
+    def _failed(self, name: str, reason: str) -> None:
+        self.failures[name] = self.failures.get(name, 0) + 1
+        if self.failures[name] == 1:
+            warnings.warn(f"curvature of {name}, pass {self.passes}: {reason}.", stacklevel=2)
+        log.warning("curvature of %s, pass %d: %s", name, self.passes, reason)
+
+    def _leave_uncalled(self, capture: Capture) -> None:
+        """Layers whose modules were not called, but whose weights somebody reads, have no factors:
+        their diagonal takes over.
+        """
+        for name, layer in list(self.coverage.layers.items()):
+            if not any(capture.called(m) for ms in layer.modules.values() for m in ms):
+                self._to_diagonal(name)
+                warnings.warn(
+                    f"curvature: {name} is never called as a module, its diagonal takes over.",
+                    stacklevel=2,
+                )
+
+    def _to_diagonal(self, name: str) -> None:
+        names = {id(p): n for n, p in self.parameters.items()}
+        for p in self.coverage.layers.pop(name).parameters:
+            self.coverage.rest[names[id(p)]] = "its layer is never called"
+            self.diagonals[names[id(p)]] = Diagonal(p)
+        del self.blocks[name]
+
+    def _device_type(self) -> str:
+        return next(iter(self.parameters.values())).device.type
+
+    def apply(self, tensors: Callable[[nn.Parameter], Tensor | None]) -> Moves:
+        """Parameters, and the damped inverse times what `tensors` gives for each, in the shape of
+        their real numbers. Layers of which it gives None for a parameter are left out.
+        """
+        found = []
+        for name, layer in self.coverage.layers.items():
+            given = [tensors(p) for p in layer.parameters]
+            if any(t is None for t in given):
+                continue
+            G = self.blocks[name].apply(layer.join(given))
+            found += zip(layer.parameters, layer.split(G), strict=True)
+        for name, diagonal in self.diagonals.items():
+            p = self.parameters[name]
+            if (given := tensors(p)) is not None:
+                found.append((p, diagonal.apply(given, self.damping, self.floor)))
+        return found
+
+    def facts(self) -> dict:
+        """Plain values: what has blocks, what has not and why, and what went wrong."""
+        return {
+            "share": self.coverage.share,
+            "layers": {name: layer.kind for name, layer in self.coverage.layers.items()},
+            "rest": dict(self.coverage.rest),
+            "damping": self.damping,
+            "passes": self.passes,
+            "failures": dict(self.failures),
+        }
+
+    def state(self) -> dict:
+        return {
+            "passes": self.passes,
+            "damping": self.damping,
+            "failures": dict(self.failures),
+            "blocks": {name: block.state() for name, block in self.blocks.items()},
+            "diagonals": {name: diagonal.mean for name, diagonal in self.diagonals.items()},
+        }
+
+    def load(self, state: dict) -> None:
+        self.passes, self.damping = state["passes"], state["damping"]
+        self.failures = dict(state["failures"])
+        for name in [n for n in self.blocks if n not in state["blocks"]]:
+            self._to_diagonal(name)
+        for name, block in self.blocks.items():
+            block.load(state["blocks"][name])
+        for name, diagonal in self.diagonals.items():
+            diagonal.mean.copy_(state["diagonals"][name])
+
+
+def average_over_processes(tensors: list[Tensor]) -> None:
+    """In one message."""
+    if not tensors or not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    flat = torch.cat([t.reshape(-1) for t in tensors])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for t, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        t.copy_(part.view_as(t))

@@ -1,0 +1,156 @@
+"""Kronecker factors as a preconditioner of conjugate directions."""
+
+import torch
+from torch import Tensor, nn
+
+from sciml.curvature.batch_loss import BatchLoss, averaged
+from sciml.curvature.capture import Capture
+from sciml.curvature.coverage import cover
+from sciml.curvature.factors import CoreLayer
+from sciml.curvature.gauss_newton_product import GaussNewtonProduct
+from sciml.curvature.parameter_vector import real
+from sciml.curvature.preconditioner import DECAY, Preconditioner, damped
+from sciml.curvature.tokens import Call, Layer
+
+
+class Eigenbasis:
+    """The eigenvectors of A_k (x) B_k, K Kronecker products of averages over time."""
+
+    def __init__(self, layer: Layer):
+        like = layer.parameters[0]
+        dtype = like.dtype.to_complex() if layer.is_complex else like.dtype
+        K, *sizes = layer.shape
+        self.means = [torch.zeros(K, n, n, dtype=dtype, device=like.device) for n in sizes]
+        self.bases = [torch.eye(n, dtype=dtype, device=like.device).repeat(K, 1, 1) for n in sizes]
+
+    def absorb(self, factors: list[Tensor], weight: float) -> None:
+        for mean, new in zip(self.means, factors, strict=True):
+            mean.lerp_(new.to(mean.dtype), weight)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """In double precision."""
+        for j, mean in enumerate(self.means):
+            wide = mean.to(torch.complex128 if mean.is_complex() else torch.float64)
+            self.bases[j] = torch.linalg.eigh(wide).eigenvectors.to(mean.dtype)
+
+    def forward(self, G: Tensor) -> Tensor:
+        """Q_A^H G conj(Q_B) of matrices [K, i, o]."""
+        Q_A, Q_B = self.bases
+        return Q_A.mH @ G @ Q_B.conj()
+
+    def back(self, G: Tensor) -> Tensor:
+        """Q_A G Q_B^T."""
+        Q_A, Q_B = self.bases
+        return Q_A @ G @ Q_B.mT
+
+
+class KroneckerFactored(Preconditioner):
+    """r / (D + lambda) in the eigenbasis of the Kronecker factors of each layer that `cover` finds,
+    spectral convolutions mode by mode; in that of the unit vectors for all other parameters.
+
+        P(G_k) = Q_A [ (Q_A^H G_k conj(Q_B)) / (D_k + lambda) ] Q_B^T,    A_k (x) B_k as in `KFAC`
+
+    D is the diagonal of the Gauss-Newton matrix in that basis [George et al. 2018,
+    arXiv:1806.03884], from `draws` backward passes per step as in `Jacobi`; products of the
+    eigenvalues of A and B are off by the factor that points of a layer depend on each other. As
+    lambda is that of the system, P is its inverse where the blocks are those of G, for every
+    lambda anew.
+
+    Every `period` steps one forward and one backward pass through the whole batch renew the
+    factors, and D begins anew. Cores of Tucker weights and layers never called as a module are
+    among the other parameters.
+    """
+
+    def __init__(self, period: int = 5, draws: int = 4):
+        if min(period, draws) < 1:
+            raise ValueError(f"period={period} and draws={draws} must be at least 1.")
+        self.period, self.draws = period, draws
+        self.steps = self.passes = self.count = 0
+
+    def prepare(self) -> None:
+        place = {id(p): j for j, p in enumerate(self.layout.parameters)}
+        coverage = cover(self.model)
+        if coverage.share < 0.5:
+            self.failed("preconditioner", f"{coverage.summary()}; less than half, expect little")
+        self.layers = {
+            name: layer
+            for name, layer in coverage.layers.items()
+            if not isinstance(layer, CoreLayer) and all(id(p) in place for p in layer.parameters)
+        }
+        self.places = {n: [place[id(p)] for p in x.parameters] for n, x in self.layers.items()}
+        self.bases = {name: Eigenbasis(layer) for name, layer in self.layers.items()}
+        self.diagonal = torch.zeros_like(self.layout.values())  # in the eigenbases
+
+    def observe(self, loss: BatchLoss, G: GaussNewtonProduct) -> None:
+        if self.steps % self.period == 0:
+            self._renew(loss)
+            self.count = 0
+        self.steps += 1
+        draws = (self._rotated(G.draw()).square() for _ in range(self.draws))
+        square = averaged(sum(draws) / self.draws)
+        if bool(square.isfinite().all()):
+            self.count += 1
+            self.diagonal.lerp_(square, 1 / self.count)
+        else:
+            self.failed("diagonal", "a draw is not finite; the diagonal of before stays")
+
+    def _renew(self, loss: BatchLoss) -> None:
+        modules = [m for x in self.layers.values() for ms in x.modules.values() for m in ms]
+        with torch.enable_grad():
+            with loss.replayed(), Capture(modules, self.model) as capture:
+                expansion = loss.objective(None)
+            for name, layer in list(self.layers.items()):
+                if not any(capture.called(m) for ms in layer.modules.values() for m in ms):
+                    self._drop(name)
+                    self.failed(name, "it is never called as a module, its diagonal takes over")
+            ((calls, _),) = capture.gradients(expansion, "monte_carlo", [])
+        self.passes += 1
+        weight = max(1 - DECAY, 1 / self.passes)
+        for name, basis in self.bases.items():
+            found = [averaged(f.contiguous()) for f in self._factors(name, calls)]
+            if all(bool(f.isfinite().all()) for f in found):
+                basis.absorb(found, weight)
+            else:
+                self.failed(name, "its factors are not finite; those of before stay")
+
+    def _factors(self, name: str, calls: dict[nn.Module, list[Call]]) -> tuple[Tensor, Tensor]:
+        layer = self.layers[name]
+        return layer.tokens(
+            {role: [c for m in ms for c in calls[m]] for role, ms in layer.modules.items()}
+        ).factors()
+
+    def _drop(self, name: str) -> None:
+        del self.layers[name], self.bases[name], self.places[name]
+
+    def apply(self, r: Tensor, damping: float) -> Tensor:
+        return self._rotated(self._rotated(r) / damped(self.diagonal, damping), back=True)
+
+    def _rotated(self, v: Tensor, back: bool = False) -> Tensor:
+        """A vector in the eigenbases, whose other entries stay what they are; or `back`."""
+        tensors = [real(t) for t in self.layout.split(v)]
+        for name, layer in self.layers.items():
+            turn = self.bases[name].back if back else self.bases[name].forward
+            found = layer.split(turn(layer.join([tensors[j] for j in self.places[name]])))
+            for j, t in zip(self.places[name], found, strict=True):
+                tensors[j] = t
+        return torch.cat([t.reshape(-1) for t in tensors])
+
+    def state(self) -> dict:
+        return {
+            "steps": self.steps,
+            "passes": self.passes,
+            "count": self.count,
+            "factors": {n: [real(m) for m in basis.means] for n, basis in self.bases.items()},
+            "diagonal": self.diagonal,
+        }
+
+    def load(self, state: dict) -> None:
+        self.steps, self.passes, self.count = state["steps"], state["passes"], state["count"]
+        for name in [n for n in self.layers if n not in state["factors"]]:
+            self._drop(name)
+        for name, basis in self.bases.items():
+            for mean, stored in zip(basis.means, state["factors"][name], strict=True):
+                real(mean).copy_(stored)
+            basis.refresh()
+        self.diagonal.copy_(state["diagonal"])
