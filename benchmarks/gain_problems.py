@@ -7,18 +7,21 @@ from sciml.runtime.run_folder import ROOT
 
 
 class Problem(NamedTuple):
-    """Overrides of the configuration, the batch, AdamW's number of steps, and by how much learning
-    rates are larger than those of an FNO.
+    """Overrides of the configuration, the batch, AdamW's number of steps, by how much learning
+    rates are larger than those of an FNO, and whether there are Fourier modes: without them a floor
+    across modes has no meaning, and the damping is tried instead.
     """
 
     overrides: list[str]
     batch: int
     steps: int
     rate: float = 1.0
+    has_modes: bool = True
 
     def trials(self, method: str) -> list[dict]:
         """Settings of a method, eight of each."""
-        return [t | {RATE: t[RATE] * self.rate} if RATE in t else t for t in TRIALS[method]]
+        trials = TRIALS[method] if self.has_modes else WITHOUT_MODES.get(method, TRIALS[method])
+        return [t | {RATE: t[RATE] * self.rate} if RATE in t else t for t in trials]
 
 
 RATE = "optimizer.lr"
@@ -33,12 +36,12 @@ MANY, FEW = COUNTS.format(4096), COUNTS.format(512)
 PROBLEMS = {
     "fno_many": Problem([*BURGERS, MANY, *FNO_1D], 32, 1500),
     "fno_few": Problem([*BURGERS, FEW, *FNO_1D], 32, 1000),
-    "deeponet_many": Problem([*BURGERS, MANY, "model=deeponet"], 64, 3200, rate=2.0),
-    "deeponet_few": Problem([*BURGERS, FEW, "model=deeponet"], 64, 2000, rate=2.0),
+    "deeponet_many": Problem([*BURGERS, MANY, "model=deeponet"], 64, 3200, 2.0, has_modes=False),
+    "deeponet_few": Problem([*BURGERS, FEW, "model=deeponet"], 64, 2000, 2.0, has_modes=False),
     "darcy_fno": Problem([*DARCY, "model=fno"], 16, 1200),
     "darcy_tfno": Problem([*DARCY, "model=tfno", "model.width=24", "model.modes=10"], 16, 800),
-    "darcy_mgno": Problem([*DARCY, "model=mgno"], 16, 800),
-    "darcy_unet": Problem([*DARCY, "model=unet"], 16, 800),
+    "darcy_mgno": Problem([*DARCY, "model=mgno"], 16, 800, has_modes=False),
+    "darcy_unet": Problem([*DARCY, "model=unet"], 16, 800, has_modes=False),
 }
 
 
@@ -82,3 +85,10 @@ def _trials() -> dict[str, list[dict]]:
 
 
 TRIALS = _trials()
+WITHOUT_MODES = {
+    m: [
+        {"curvature": m} | t
+        for t in grid(**{RATE: (4e-3, 8e-3), "curvature.damping": (1e-2, 1e-1, 1.0, 10.0)})
+    ]
+    for m in ("kfac", "ekfac", "mkor")
+}
