@@ -9,7 +9,7 @@ from sciml.curvature.coverage import cover
 from sciml.curvature.factors import CoreLayer
 from sciml.curvature.gauss_newton_product import GaussNewtonProduct
 from sciml.curvature.parameter_vector import real
-from sciml.curvature.preconditioner import DECAY, Preconditioner, damped
+from sciml.curvature.preconditioner import DECAY, Diagonalised
 from sciml.curvature.tokens import Call, Layer
 
 
@@ -45,17 +45,20 @@ class Eigenbasis:
         return Q_A @ G @ Q_B.mT
 
 
-class KroneckerFactored(Preconditioner):
+class KroneckerFactored(Diagonalised):
     """r / (D + lambda) in the eigenbasis of the Kronecker factors of each layer that `cover` finds,
     spectral convolutions mode by mode; in that of the unit vectors for all other parameters.
 
         P(G_k) = Q_A [ (Q_A^H G_k conj(Q_B)) / (D_k + lambda) ] Q_B^T,    A_k (x) B_k as in `KFAC`
 
     D is the diagonal of the Gauss-Newton matrix in that basis [George et al. 2018,
-    arXiv:1806.03884], from `draws` backward passes per step as in `Jacobi`; products of the
-    eigenvalues of A and B are off by the factor that points of a layer depend on each other. As
-    lambda is that of the system, P is its inverse where the blocks are those of G, for every
-    lambda anew.
+    arXiv:1806.03884]; products of the eigenvalues of A and B are off by a factor where the points
+    that a layer acts on depend on each other. As lambda is that of the system, P is its inverse
+    where the blocks are those of G, for every lambda anew.
+
+    It saves iterations of solves that are broken off, with a small lambda. To solve a system with a
+    large one to many digits takes more of them than without: G has few eigenvalues above lambda,
+    and P spreads those that lie together at it.
 
     Every `period` steps one forward and one backward pass through the whole batch renew the
     factors, and D begins anew. Cores of Tucker weights and layers never called as a module are
@@ -63,12 +66,13 @@ class KroneckerFactored(Preconditioner):
     """
 
     def __init__(self, period: int = 5, draws: int = 4):
-        if min(period, draws) < 1:
-            raise ValueError(f"period={period} and draws={draws} must be at least 1.")
-        self.period, self.draws = period, draws
-        self.steps = self.passes = self.count = 0
+        if period < 1:
+            raise ValueError(f"period={period} must be at least 1.")
+        super().__init__(1.0, draws)
+        self.period, self.steps, self.passes = period, 0, 0
 
     def prepare(self) -> None:
+        super().prepare()
         place = {id(p): j for j, p in enumerate(self.layout.parameters)}
         coverage = cover(self.model)
         if coverage.share < 0.5:
@@ -80,20 +84,13 @@ class KroneckerFactored(Preconditioner):
         }
         self.places = {n: [place[id(p)] for p in x.parameters] for n, x in self.layers.items()}
         self.bases = {name: Eigenbasis(layer) for name, layer in self.layers.items()}
-        self.diagonal = torch.zeros_like(self.layout.values())  # in the eigenbases
 
     def observe(self, loss: BatchLoss, G: GaussNewtonProduct) -> None:
         if self.steps % self.period == 0:
             self._renew(loss)
             self.count = 0
         self.steps += 1
-        draws = (self._rotated(G.draw()).square() for _ in range(self.draws))
-        square = averaged(sum(draws) / self.draws)
-        if bool(square.isfinite().all()):
-            self.count += 1
-            self.diagonal.lerp_(square, 1 / self.count)
-        else:
-            self.failed("diagonal", "a draw is not finite; the diagonal of before stays")
+        super().observe(loss, G)
 
     def _renew(self, loss: BatchLoss) -> None:
         modules = [m for x in self.layers.values() for ms in x.modules.values() for m in ms]
@@ -123,34 +120,34 @@ class KroneckerFactored(Preconditioner):
     def _drop(self, name: str) -> None:
         del self.layers[name], self.bases[name], self.places[name]
 
-    def apply(self, r: Tensor, damping: float) -> Tensor:
-        return self._rotated(self._rotated(r) / damped(self.diagonal, damping), back=True)
+    def rotate(self, v: Tensor) -> Tensor:
+        return self._turned(v, Eigenbasis.forward)
 
-    def _rotated(self, v: Tensor, back: bool = False) -> Tensor:
-        """A vector in the eigenbases, whose other entries stay what they are; or `back`."""
+    def rotate_back(self, v: Tensor) -> Tensor:
+        return self._turned(v, Eigenbasis.back)
+
+    def _turned(self, v: Tensor, turn) -> Tensor:
         tensors = [real(t) for t in self.layout.split(v)]
         for name, layer in self.layers.items():
-            turn = self.bases[name].back if back else self.bases[name].forward
-            found = layer.split(turn(layer.join([tensors[j] for j in self.places[name]])))
+            matrices = layer.join([tensors[j] for j in self.places[name]])
+            found = layer.split(turn(self.bases[name], matrices))
             for j, t in zip(self.places[name], found, strict=True):
                 tensors[j] = t
         return torch.cat([t.reshape(-1) for t in tensors])
 
     def state(self) -> dict:
-        return {
+        return super().state() | {
             "steps": self.steps,
             "passes": self.passes,
-            "count": self.count,
             "factors": {n: [real(m) for m in basis.means] for n, basis in self.bases.items()},
-            "diagonal": self.diagonal,
         }
 
     def load(self, state: dict) -> None:
-        self.steps, self.passes, self.count = state["steps"], state["passes"], state["count"]
+        super().load(state)
+        self.steps, self.passes = state["steps"], state["passes"]
         for name in [n for n in self.layers if n not in state["factors"]]:
             self._drop(name)
         for name, basis in self.bases.items():
             for mean, stored in zip(basis.means, state["factors"][name], strict=True):
                 real(mean).copy_(stored)
             basis.refresh()
-        self.diagonal.copy_(state["diagonal"])

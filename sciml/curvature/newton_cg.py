@@ -12,7 +12,7 @@ from torch.optim import AdamW, Optimizer
 
 from sciml.curvature.batch_loss import BatchLoss, Objective
 from sciml.curvature.kronecker_preconditioner import KroneckerFactored
-from sciml.curvature.learned_direction import LearnedDirection
+from sciml.curvature.learned_scaling import LearnedScaling
 from sciml.curvature.newton_system import Limits, NewtonSystem
 from sciml.curvature.parameter_vector import ParameterVector
 from sciml.curvature.preconditioner import Identity, Jacobi, Preconditioner
@@ -23,7 +23,7 @@ PRECONDITIONERS = {
     "none": Identity,
     "jacobi": Jacobi,
     "kfac": KroneckerFactored,
-    "learned": LearnedDirection,
+    "learned": LearnedScaling,
 }
 ATTEMPTS = 5  # systems of one step that a rule for lambda may ask for
 SUFFICIENT = 1e-4  # of the decrease that the slope promises [Armijo 1966]
@@ -60,7 +60,7 @@ class NewtonCG(Optimizer):
     `max_iterations`, or when the model falls by less than the share `progress` of itself per
     iteration (null: never). They begin with `decay` times the d of the last step, if that points
     downhill and was not refused. `preconditioner`: none, jacobi (`Jacobi`), kfac
-    (`KroneckerFactored`), learned (`LearnedDirection`). `regularisation`: fixed,
+    (`KroneckerFactored`), learned (`LearnedScaling`). `regularisation`: fixed,
     levenberg_marquardt or gradient_normalised, see the rules of those names, begins with
     lambda = `damping`; rules look at the whole d, whatever lr and the schedule make of it.
 

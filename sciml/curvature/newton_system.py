@@ -60,4 +60,5 @@ class NewtonSystem:
             num_directions=2,
             **self.limits._asdict(),
         )
+        M.finish()
         return Solution(d[0], REASONS[int(info.reason)], int(info.iterations))

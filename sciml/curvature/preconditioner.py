@@ -19,8 +19,9 @@ class Preconditioner(ABC):
     (G + lambda)^(-1) r.
 
     `attach` comes first; `failed` is to be called with a name and a reason. Once per step of the
-    optimizer `observe` sees the curvature of the batch; then `apply` is asked for directions, and
-    `learn` is told what they became: d, made conjugate to the last ones, and (G + lambda) d.
+    optimizer `observe` sees the curvature of the batch; then, in one solve or several, `apply` is
+    asked for directions and `learn` told what they became: d, made conjugate to the last ones, and
+    (G + lambda) d. `finish` ends a solve.
     """
 
     def attach(
@@ -43,6 +44,9 @@ class Preconditioner(ABC):
     def learn(self, d: Tensor, Ad: Tensor) -> None:  # noqa: B027
         """Nothing, unless there is something to be learned."""
 
+    def finish(self) -> None:  # noqa: B027
+        """Nothing, unless something was learned."""
+
     def state(self) -> dict:
         return {}
 
@@ -60,41 +64,74 @@ class Identity(Preconditioner):
         return r
 
 
-class Jacobi(Preconditioner):
-    """r / (diag G + lambda)^exponent.
+class Diagonalised(Preconditioner):
+    """R^T (D + lambda)^(-exponent) R r, D the diagonal of G in an orthonormal basis, R.
 
-    x = J^T (w^1/2 eps) with normal eps has E x_j^2 = G_jj; `draws` of them are made per step, one
-    backward pass each, and averaged over time. The exponent 0.75 is that of Martens 2010 (ICML,
-    section 4.7), 1 the diagonal itself: noise in it does less harm when it is damped.
+    x = J^T (w^1/2 eps) with normal eps has E (R x)_j^2 = D_j; `draws` of them are made per step,
+    one backward pass each, and averaged over time.
     """
 
-    def __init__(self, exponent: float = 0.75, draws: int = 4):
+    def __init__(self, exponent: float, draws: int):
         if not 0 <= exponent <= 1 or draws < 1:
-            raise ValueError(f"exponent={exponent} must lie in [0, 1], draws={draws} above 0.")
-        self.exponent, self.draws, self.passes = exponent, draws, 0
+            raise ValueError(
+                f"exponent={exponent} must lie in [0, 1], and draws={draws} be at least 1."
+            )
+        self.exponent, self.draws, self.count = exponent, draws, 0
+
+    @abstractmethod
+    def rotate(self, v: Tensor) -> Tensor:
+        """R v."""
+
+    @abstractmethod
+    def rotate_back(self, v: Tensor) -> Tensor:
+        """R^T v."""
 
     def prepare(self) -> None:
         self.diagonal = torch.zeros_like(self.layout.values())
 
     def observe(self, loss: BatchLoss, G: GaussNewtonProduct) -> None:
-        square = averaged(sum(G.draw().square() for _ in range(self.draws)) / self.draws)
-        if bool(square.isfinite().all()):
-            self.passes += 1
-            self.diagonal.lerp_(square, max(1 - DECAY, 1 / self.passes))
+        square = sum(self.rotate(G.draw()).square() for _ in range(self.draws)) / self.draws
+        if bool(averaged(square).isfinite().all()):
+            self.count += 1
+            self.diagonal.lerp_(square, max(1 - DECAY, 1 / self.count))
         else:
             self.failed("diagonal", "a draw is not finite; the diagonal of before stays")
 
     def apply(self, r: Tensor, damping: float) -> Tensor:
-        return r / damped(self.diagonal, damping) ** self.exponent
+        return self.rotate_back(self.rotate(r) * self.scale(damping))
+
+    def scale(self, damping: float) -> Tensor:
+        """(D + lambda)^(-exponent)."""
+        return self.damped(damping) ** -self.exponent
+
+    def damped(self, damping: float) -> Tensor:
+        """D + lambda."""
+        return self.diagonal + self.least(damping)
+
+    def least(self, damping: float) -> float:
+        """lambda, or a positive number if that is zero."""
+        return max(damping, SMALLEST * float(self.diagonal.max()), TINY)
 
     def state(self) -> dict:
-        return {"diagonal": self.diagonal, "passes": self.passes}
+        return {"diagonal": self.diagonal, "count": self.count}
 
     def load(self, state: dict) -> None:
         self.diagonal.copy_(state["diagonal"])
-        self.passes = state["passes"]
+        self.count = state["count"]
 
 
-def damped(diagonal: Tensor, damping: float) -> Tensor:
-    """diagonal + damping, positive even if damping is zero."""
-    return diagonal + max(damping, SMALLEST * float(diagonal.max()), TINY)
+class Jacobi(Diagonalised):
+    """r / (diag G + lambda)^exponent.
+
+    The exponent 0.75 is that of Martens 2010 (ICML, section 4.7), 1 the diagonal itself: its noise
+    and what it leaves out do less harm when it is damped.
+    """
+
+    def __init__(self, exponent: float = 0.75, draws: int = 4):
+        super().__init__(exponent, draws)
+
+    def rotate(self, v: Tensor) -> Tensor:
+        return v
+
+    def rotate_back(self, v: Tensor) -> Tensor:
+        return v
