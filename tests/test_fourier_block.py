@@ -169,6 +169,20 @@ def test_parts_run_where_they_are_watched(counted):
     assert counted.block == 1
 
 
+def test_parts_run_where_they_are_asked_to(counted):
+    block, v, basis = layer()
+    wanted = block(v, basis, last=False)
+    with fusion.parts_one_by_one():
+        with fusion.parts_one_by_one():
+            block(v, basis, last=False)
+        torch.testing.assert_close(block(v, basis, last=False), wanted)
+    with pytest.raises(KeyError), fusion.parts_one_by_one():
+        raise KeyError
+    assert (counted.block, counted.perceptron) == (1, 0)
+    block(v, basis, last=False)
+    assert counted.block == 2
+
+
 def test_hooks_of_the_block_itself_run_beside_the_fused_operation(counted):
     block, v, basis = layer()
     seen = []

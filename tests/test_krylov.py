@@ -270,3 +270,40 @@ def test_errors():
         conjugate_gradients(torch.clone, b, tolerance=0)
     with pytest.raises(ValueError, match="num_directions=0 must be 1 or more"):
         conjugate_gradients(torch.clone, b, num_directions=0)
+
+
+def energies(matrix, b, steps, **options):
+    """phi(x) = x.Ax / 2 - b.x after each number of iterations, of one system."""
+    found = []
+    for n in range(1, steps + 1):
+        x, _ = conjugate_gradients(product(matrix), b, max_iterations=n, tolerance=1e-14, **options)
+        found.append(float((x * (product(matrix)(x) / 2 - b)).sum()))
+    return found
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["from zero", "warm"])
+def test_little_progress_ends_the_iteration(warm):
+    """At the first i > 10 with phi(x_i) - phi(x_(i - 10)) above 10 progress phi(x_i)."""
+    matrix, b = random_spd(1, 60, 1e5), random_vectors(1, 60)
+    options = {"x0": torch.linalg.solve(matrix, b) * 0.5} if warm else {}
+    x, info = conjugate_gradients(product(matrix), b, progress=0.01, tolerance=1e-14, **options)
+    assert [REASONS[i] for i in info.reason] == ["little progress"]
+    start = options.get("x0", torch.zeros_like(b))
+    phi = [float((start * (product(matrix)(start) / 2 - b)).sum())]
+    phi += energies(matrix, b, 60, **options)
+    expected = next(i for i in range(10, 60) if phi[i] - phi[i - 10] > 0.1 * phi[i])
+    assert int(info.iterations) == expected
+    assert phi[expected] == pytest.approx(float((x * (product(matrix)(x) / 2 - b)).sum()))
+    whole = conjugate_gradients(product(matrix), b, tolerance=1e-10, **options)[1]
+    assert whole.converged.all() and whole.iterations > info.iterations
+
+
+def test_progress_is_that_of_each_sample():
+    """One that lags goes on, and comes to what it comes to alone."""
+    matrix = torch.cat((random_spd(1, 40, 1.01), random_spd(1, 40, 1e4)))
+    b = random_vectors(2, 40)
+    options = {"progress": 0.003, "tolerance": 1e-13}
+    x, info = conjugate_gradients(product(matrix), b, **options)
+    alone, only = conjugate_gradients(product(matrix[1:]), b[1:], **options)
+    assert info.iterations[0] < info.iterations[1] == only.iterations[0]
+    torch.testing.assert_close(x[1:], alone)

@@ -6,8 +6,11 @@ import warnings
 
 import pytest
 import torch
-from torch import nn
+from lightning import Trainer
+from torch import distributed as dist
+from torch import multiprocessing, nn
 
+from datasets import DataModule
 from sciml.curvature.batch_loss import BatchLoss
 from sciml.curvature.kronecker_preconditioner import KroneckerFactored
 from sciml.curvature.learned_scaling import LearnedScaling
@@ -24,9 +27,13 @@ from sciml.curvature.regularisation import (
 from sciml.gauss_newton import Expansion, Term
 from sciml.losses import RelativeL2
 from sciml.models import FNO
+from sciml.runtime.interruption import Interrupted
+from sciml.tasks import Constant
 from solvers.grid import Grid
 from tests.gauss_newton import Problem
 from tests.helpers import smooth_pairs
+from tests.test_resume import MODELS, STOP, same_weights, train  # noqa: F401
+from tests.test_tasks import QUIET, learner, pairs  # noqa: F401
 
 EXACT = {"tolerance": 1e-13, "max_iterations": 500, "progress": None, "decay": 0.0}
 GRID = Grid.box((8, 8), boundary="periodic", points="left")
@@ -326,7 +333,7 @@ def test_the_loss_is_that_of_the_closure_whatever_is_random():
     assert not torch.equal(norm.running_mean, counted)
     batch = BatchLoss(twin.objective, twin.model, ParameterVector(twin.model.parameters()))
     assert batch.value() == batch.value()
-    assert float(twin.objective().value) != float(twin.objective().value)
+    assert twin.objective().value.item() != twin.objective().value.item()
 
 
 def test_frozen_parameters_stay():
@@ -574,6 +581,76 @@ def test_training_goes_on_from_its_state(options):
     advance(problem, again, 7)
     assert torch.equal(vector(problem.model), expected)
     assert again.steps == 10 and again.rule.state() == optimizer.rule.state()
+
+
+def test_a_stopped_run_goes_on_bit_by_bit(train):  # noqa: F811
+    """`python train.py curvature=newton_cg`, interrupted in the middle of an epoch."""
+    torch.set_default_dtype(torch.float32)
+    overrides = [*MODELS["fno"], "curvature=newton_cg", "curvature.max_iterations=5"]
+    overrides += ["trainer.max_epochs=2"]
+    whole = train("whole", *overrides)
+    with pytest.raises(Interrupted) as stopped:
+        train("stopped", *overrides, stop_at=STOP)
+    continued = train("continued", *overrides, f"ckpt_path={stopped.value.checkpoint}")
+    assert same_weights(continued, whole, "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"accumulate_grad_batches": 2},
+        {"gradient_clip_val": 0.1},
+        {"precision": "bf16-mixed"},
+        {"precision": "64-true"},
+    ],
+    ids=["accumulated", "clipped", "bf16", "double"],
+)
+def test_it_trains_under_lightning(pairs, options):  # noqa: F811
+    torch.set_default_dtype(torch.float32)
+
+    def curved(parameters):
+        return NewtonCG(torch.optim.AdamW(parameters), damping=0.1, max_iterations=8)
+
+    module = learner(pairs, optimizer=curved, schedule=Constant())
+    trainer = Trainer(max_epochs=10, **(QUIET | options))
+    trainer.fit(module, DataModule(pairs, batch_size=5))
+    assert trainer.callback_metrics["val/relative_l2"] < 0.05
+    (optimizer,) = trainer.optimizers
+    assert optimizer.steps == trainer.global_step
+
+
+def rank(number: int, world: int, file, out) -> None:
+    dist.init_process_group("gloo", f"file://{file}", rank=number, world_size=world)
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    problem = operator_problem()
+    half = slice(3 * number, 3 * number + 3)
+    own = Problem(problem.model, problem.x[half], problem.y[half], problem.loss)
+    optimizer = newton(own, **EXACT, **SHARED)
+    for _ in range(2):
+        own.gradients()
+        for p in own.model.parameters():  # as DistributedDataParallel does
+            dist.all_reduce(p.grad)
+            p.grad /= world
+        optimizer.step()
+    torch.save((vector(own.model), tuple(optimizer.report[2:])), f"{out}-{number}")
+
+
+SHARED = {"preconditioner": "jacobi", "damping": 0.1}
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(tmp_path):
+    """With half a batch each, steps and losses are those of the batch."""
+    multiprocessing.spawn(rank, (2, tmp_path / "meeting", str(tmp_path / "out")), nprocs=2)
+    problem = operator_problem()
+    optimizer = newton(problem, **EXACT, **SHARED)
+    advance(problem, optimizer, 2)
+    one, other = (torch.load(f"{tmp_path}/out-{n}", weights_only=True) for n in range(2))
+    assert torch.equal(one[0], other[0]) and one[1] == other[1]
+    torch.testing.assert_close(one[0], vector(problem.model), rtol=1e-7, atol=1e-9)
+    assert one[1] == pytest.approx(optimizer.report[2:], rel=1e-6)
 
 
 def test_a_state_without_curvature_is_refused():

@@ -23,7 +23,7 @@ class BatchLoss:
     Every call draws the random numbers that follow the state of the generators at the time this
     object was made: made before the closure of a step, it repeats the dropout, the noise and the
     symmetries of the gradient. The generators themselves go on as if nothing had been called.
-    Layers of batch normalisation count no statistics meanwhile. Processes of `torch.distributed`
+    Layers of batch normalisation count no statistics meanwhile, and there is no autocast. Processes of `torch.distributed`
     take the mean of values, gradients and products.
     """
 
@@ -68,6 +68,8 @@ class BatchLoss:
             torch.set_rng_state(self._state)
             for device, state in zip(self._devices, self._device_states, strict=True):
                 torch.cuda.set_rng_state(state, device)
+            device = next((p.device.type for p in self.layout.parameters), "cpu")
+            stack.enter_context(torch.autocast(device, enabled=False))
             stack.enter_context(parts_one_by_one())
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the others differentiate once
             for module in counting:
