@@ -691,6 +691,8 @@ def test_bad_parts_are_refused():
     model = curved_problem().model
     with pytest.raises(ValueError, match="set optimizer=adamw, or curvature=none"):
         NewtonCG(torch.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(ValueError, match="optimizer.lr must be positive"):
+        NewtonCG(adamw(model, lr=0.0))
     with pytest.raises(ValueError, match=r"call attach\(model, objective\) before step"):
         NewtonCG(adamw(model)).step()
     with pytest.raises(ValueError, match="exponent=2 must lie in"):

@@ -23,8 +23,8 @@ class BatchLoss:
     Every call draws the random numbers that follow the state of the generators at the time this
     object was made: made before the closure of a step, it repeats the dropout, the noise and the
     symmetries of the gradient. The generators themselves go on as if nothing had been called.
-    Layers of batch normalisation count no statistics meanwhile, and there is no autocast. Processes of `torch.distributed`
-    take the mean of values, gradients and products.
+    Layers of batch normalisation count no statistics meanwhile, and there is no autocast.
+    Processes of `torch.distributed` take the mean of values and gradients.
     """
 
     def __init__(self, objective: Objective, model: nn.Module, layout: ParameterVector):

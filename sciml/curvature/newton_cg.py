@@ -102,6 +102,10 @@ class NewtonCG(Optimizer):
         if isinstance(preconditioner, str):
             preconditioner = _chosen("preconditioner", preconditioner, PRECONDITIONERS)()
         make_rule = _chosen("regularisation", regularisation, RULES)
+        if any(not group["lr"] > 0 for group in optimizer.param_groups):
+            raise ValueError(
+                "optimizer.lr must be positive: NewtonCG reads the schedule from it, as its share."
+            )
         if not (lr > 0 and 0 <= decay <= 1 and backtracks >= 0):
             raise ValueError(
                 f"lr={lr} must be positive, decay={decay} from 0 to 1 and backtracks={backtracks} "
