@@ -7,7 +7,6 @@ from sciml.curvature.batch_loss import BatchLoss, averaged
 from sciml.curvature.capture import Capture
 from sciml.curvature.coverage import cover
 from sciml.curvature.factors import CoreLayer
-from sciml.curvature.gauss_newton_product import GaussNewtonProduct
 from sciml.curvature.parameter_vector import real
 from sciml.curvature.preconditioner import DECAY, Diagonalised
 from sciml.curvature.tokens import Call, Layer
@@ -23,16 +22,21 @@ class Eigenbasis:
         self.means = [torch.zeros(K, n, n, dtype=dtype, device=like.device) for n in sizes]
         self.bases = [torch.eye(n, dtype=dtype, device=like.device).repeat(K, 1, 1) for n in sizes]
 
-    def absorb(self, factors: list[Tensor], weight: float) -> None:
+    def absorb(self, factors: list[Tensor], weight: float) -> bool:
+        """New averages and eigenvectors; whether those were found, otherwise the old ones stay."""
         for mean, new in zip(self.means, factors, strict=True):
             mean.lerp_(new.to(mean.dtype), weight)
-        self.refresh()
+        return self.refresh()
 
-    def refresh(self) -> None:
-        """In double precision."""
-        for j, mean in enumerate(self.means):
-            wide = mean.to(torch.complex128 if mean.is_complex() else torch.float64)
-            self.bases[j] = torch.linalg.eigh(wide).eigenvectors.to(mean.dtype)
+    def refresh(self) -> bool:
+        """In double precision and on the processor, where small matrices take the least time."""
+        try:
+            for j, mean in enumerate(self.means):
+                wide = mean.cpu().to(torch.complex128 if mean.is_complex() else torch.float64)
+                self.bases[j] = torch.linalg.eigh(wide).eigenvectors.to(mean)
+        except torch.linalg.LinAlgError:
+            return False
+        return True
 
     def forward(self, G: Tensor) -> Tensor:
         """Q_A^H G conj(Q_B) of matrices [K, i, o]."""
@@ -85,14 +89,11 @@ class KroneckerFactored(Diagonalised):
         self.places = {n: [place[id(p)] for p in x.parameters] for n, x in self.layers.items()}
         self.bases = {name: Eigenbasis(layer) for name, layer in self.layers.items()}
 
-    def observe(self, loss: BatchLoss, G: GaussNewtonProduct) -> None:
-        if self.steps % self.period == 0:
-            self._renew(loss)
-            self.count = 0
+    def renew(self, loss: BatchLoss) -> None:
         self.steps += 1
-        super().observe(loss, G)
-
-    def _renew(self, loss: BatchLoss) -> None:
+        if (self.steps - 1) % self.period:
+            return
+        self.count = 0
         modules = [m for x in self.layers.values() for ms in x.modules.values() for m in ms]
         with torch.enable_grad():
             with loss.replayed(), Capture(modules, self.model) as capture:
@@ -106,10 +107,10 @@ class KroneckerFactored(Diagonalised):
         weight = max(1 - DECAY, 1 / self.passes)
         for name, basis in self.bases.items():
             found = [averaged(f.contiguous()) for f in self._factors(name, calls)]
-            if all(bool(f.isfinite().all()) for f in found):
-                basis.absorb(found, weight)
-            else:
+            if not all(bool(f.isfinite().all()) for f in found):
                 self.failed(name, "its factors are not finite; those of before stay")
+            elif not basis.absorb(found, weight):
+                self.failed(name, "its eigenvectors are not found; those of before stay")
 
     def _factors(self, name: str, calls: dict[nn.Module, list[Call]]) -> tuple[Tensor, Tensor]:
         layer = self.layers[name]

@@ -64,8 +64,11 @@ class LearnedScaling(Preconditioner):
         self._exponents: Tensor | None = None
         self._asked: tuple[Tensor, Tensor] | None = None
 
-    def observe(self, loss: BatchLoss, G: GaussNewtonProduct) -> None:
-        self.base.observe(loss, G)
+    def renew(self, loss: BatchLoss) -> None:
+        self.base.renew(loss)
+
+    def observe(self, G: GaussNewtonProduct) -> None:
+        self.base.observe(G)
 
     def apply(self, r: Tensor, damping: float) -> Tensor:
         if self._exponents is None:

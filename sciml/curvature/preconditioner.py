@@ -19,9 +19,10 @@ class Preconditioner(ABC):
     (G + lambda)^(-1) r.
 
     `attach` comes first; `failed` is to be called with a name and a reason. Once per step of the
-    optimizer `observe` sees the curvature of the batch; then, in one solve or several, `apply` is
-    asked for directions and `learn` told what they became: d, made conjugate to the last ones, and
-    (G + lambda) d. `finish` ends a solve.
+    optimizer `renew` may go through the batch, before the graph of G takes its memory, and
+    `observe` sees G; then, in one solve or several, `apply` is asked for directions and `learn`
+    told what they became: d, made conjugate to the last ones, and (G + lambda) d. `finish` ends a
+    solve.
     """
 
     def attach(
@@ -33,8 +34,11 @@ class Preconditioner(ABC):
     def prepare(self) -> None:  # noqa: B027
         """Make room, once model and layout are known."""
 
+    def renew(self, loss: BatchLoss) -> None:  # noqa: B027
+        """Nothing, unless a pass of its own is needed."""
+
     @abstractmethod
-    def observe(self, loss: BatchLoss, G: GaussNewtonProduct) -> None:
+    def observe(self, G: GaussNewtonProduct) -> None:
         """Take in the curvature at the present parameters."""
 
     @abstractmethod
@@ -57,7 +61,7 @@ class Preconditioner(ABC):
 class Identity(Preconditioner):
     """The residual itself."""
 
-    def observe(self, loss: BatchLoss, G: GaussNewtonProduct) -> None:
+    def observe(self, G: GaussNewtonProduct) -> None:
         pass
 
     def apply(self, r: Tensor, damping: float) -> Tensor:
@@ -89,7 +93,7 @@ class Diagonalised(Preconditioner):
     def prepare(self) -> None:
         self.diagonal = torch.zeros_like(self.layout.values())
 
-    def observe(self, loss: BatchLoss, G: GaussNewtonProduct) -> None:
+    def observe(self, G: GaussNewtonProduct) -> None:
         square = sum(self.rotate(G.draw()).square() for _ in range(self.draws)) / self.draws
         if bool(averaged(square).isfinite().all()):
             self.count += 1
