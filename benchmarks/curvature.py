@@ -93,9 +93,9 @@ class Learner:
         return time.perf_counter() - start
 
     def state_bytes(self) -> int:
-        return sum(t.nbytes for t in tensors(self.optimizer.state_dict()["state"])) + sum(
-            t.nbytes for t in tensors(self.optimizer.state_dict().get("curvature", {}))
-        )
+        state = self.optimizer.state_dict()
+        held = tensors([state["state"], state.get("curvature", {})])
+        return sum(t.nbytes for t in held)
 
 
 def tensors(state: Any) -> list[Tensor]:

@@ -29,13 +29,11 @@ from benchmarks.gain_problems import PROBLEMS, TRIALS, Problem
 from benchmarks.models import composed
 from benchmarks.result import Target, emit, half_width
 from datasets.build import instantiate
-from datasets.normalize import fit as normalizers
 from datasets.schema import Batch
 from sciml.losses import RelativeL2
-from sciml.models import build_model, prepare_model
 from sciml.runtime.run_folder import ROOT
 from sciml.tasks import OneCycle, Supervised
-from sciml.tasks.build import optimizer_factory
+from sciml.tasks.build import build_task
 
 SEEDS, TUNING_SEED, WARMUP, BLOCK = (0, 1, 2), 3, 0.05, 50
 SHARES = (0.75, 0.5)
@@ -47,12 +45,11 @@ class Arena:
 
     def __init__(self, problem: Problem):
         self.problem = problem
-        dataset = instantiate(composed([*problem.overrides, "name=gain"]).data)
-        self.sources = {split: dataset.source(split) for split in ("train", "valid", "test")}
-        self.data = {
-            s: source.__getitems__(range(len(source))) for s, source in self.sources.items()
-        }
-        self.normalizers = normalizers(self.sources["train"])
+        self.dataset = instantiate(composed([*problem.overrides, "name=gain"]).data)
+        self.data = {}
+        for split in ("train", "valid", "test"):
+            source = self.dataset.source(split)
+            self.data[split] = source.__getitems__(range(len(source)))
 
     def error(self, task: Supervised, split: str) -> float:
         """On a split, of the training data as many samples as there are to test."""
@@ -73,18 +70,7 @@ class Training:
         self.arena, self.batches = arena, self._batches(seed)
         overrides = [f"{key}={value}" for key, value in settings.items()]
         config = composed([*arena.problem.overrides, *overrides, "name=gain"])
-        train = arena.sources["train"]
-        model = build_model(config.model, train.metadata)
-        prepare_model(model, train, *arena.normalizers)
-        self.task = Supervised(
-            model,
-            train.metadata,
-            loss=RelativeL2(),
-            optimizer=optimizer_factory(config),
-            schedule=OneCycle(WARMUP),
-            input_normalizer=arena.normalizers[0],
-            target_normalizer=arena.normalizers[1],
-        )
+        self.task = build_task(config, arena.dataset)
         self.task.log = lambda *arguments, **options: None
         self.optimizer = self.task.make_optimizer()
         self.schedule = OneCycle(WARMUP)(self.optimizer, steps)
@@ -124,7 +110,7 @@ def train(arena: Arena, settings: dict, seed: int, steps: int) -> dict[str, floa
         if not training.step() < 1e3:
             return dict.fromkeys(("train", "valid", "test"), math.inf)
     training.task.eval()
-    found = {split: arena.error(training.task, split) for split in arena.sources}
+    found = {split: arena.error(training.task, split) for split in arena.data}
     return found | {"seconds": time.process_time() - start}
 
 

@@ -49,16 +49,13 @@ def main() -> None:
 
 def points(record: Record, problem: str, method: str, steps: int) -> dict[float, list[float]]:
     """Test errors in % of the seeds, by the share of the time; each with a schedule of its own."""
-    known = {key: json.loads(key) for key in record.known}
 
-    def kept(settings: dict, seed: int, steps: int) -> dict | None:
+    def kept(settings: dict, seed: int, steps: int) -> dict:
         asked = {"seed": seed, "settings": settings, "steps": steps}
-        return record.known.get(json.dumps(asked, sort_keys=True))
+        return record.known[json.dumps(asked, sort_keys=True)]
 
-    tried = [k["settings"] for k in known.values() if k["seed"] == TUNING_SEED]
-    own = [s for s in tried if method in (s.get("optimizer"), s.get("curvature"))]
-    own = [s for s in own if kept(s, TUNING_SEED, steps)]
-    best = min(own, key=lambda s: kept(s, TUNING_SEED, steps)["valid"])
+    trials = PROBLEMS[problem].trials(method)
+    best = min(trials, key=lambda s: kept(s, TUNING_SEED, steps)["valid"])
     return {
         share: [100 * kept(best, seed, round(share * steps))["test"] for seed in SEEDS]
         for share in (*sorted(SHARES), 1.0)

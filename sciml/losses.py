@@ -9,7 +9,6 @@ along the error; there the term is that of the parabola which touches it from ab
 with equality at the present error e_0.
 """
 
-import torch
 from torch import Tensor, nn
 
 from sciml.gauss_newton import Term, beside
@@ -76,8 +75,8 @@ class MeanSquaredError(nn.Module):
     def term(self, prediction: Tensor, target: Tensor, grid: Grid) -> Term:
         """r = prediction - target with the weight 2 / (number of points)."""
         residual = difference(prediction, target)
-        weight = torch.full_like(residual[:, :, :1].flatten(2)[..., 0], 2.0)
-        return Term(residual, beside(weight / residual[0, 0].numel(), residual))
+        weight = residual.new_full(residual.shape[:2], 2 / residual[0, 0].numel())
+        return Term(residual, beside(weight, residual))
 
 
 def root_weight(norm: Tensor, size: Tensor) -> Tensor:

@@ -80,3 +80,11 @@ def finished(tmp_path_factory, arrays) -> tuple[Path, helpers.Outcome]:
     (path,) = (folder / "runs").glob("*/*")
     (path.parents[2] / "watcher").symlink_to(watcher)
     return path, outcome
+
+
+@pytest.fixture
+def double():
+    """Double precision where nothing else is asked for."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

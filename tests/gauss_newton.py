@@ -41,10 +41,8 @@ class Problem:
         names = names or tuple(parameters)
 
         def residual(*values: Tensor) -> Tensor:
-            with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-                out = functional_call(
-                    self.model, parameters | dict(zip(names, values, strict=True)), (self.x,)
-                )
+            given = parameters | dict(zip(names, values, strict=True))
+            out = functional_call(self.model, given, (self.x,))
             return self.expand(out, self.y).terms[0].residual
 
         chosen = tuple(parameters[name].detach() for name in names)

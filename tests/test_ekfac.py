@@ -11,13 +11,7 @@ from sciml.losses import RelativeL2
 from tests.gauss_newton import Problem, close, in_layer_order, realrep
 from tests.test_kfac_exact import GRIDS, points_last, spectral
 
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def measured(problem: Problem, **options) -> Factored:

@@ -9,13 +9,7 @@ from sciml.gauss_newton import Expansion
 from sciml.losses import MeanSquaredError
 from tests.gauss_newton import close
 
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 class Regression:

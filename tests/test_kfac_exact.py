@@ -9,13 +9,7 @@ from sciml.losses import MeanSquaredError, RelativeL2
 from solvers.grid import Grid
 from tests.gauss_newton import Problem, close, factors, flat, in_layer_order, realrep
 
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def points_last(model: nn.Module) -> nn.Module:

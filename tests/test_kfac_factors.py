@@ -11,13 +11,7 @@ from sciml.models import TFNO
 from solvers.grid import Grid
 from tests.gauss_newton import Problem, close, realrep
 
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 class Factorised(nn.Module):
@@ -148,17 +142,14 @@ def test_tokens_make_the_gradients_of_all_factors(make, joint, shape, modes, mon
     model = Factorised(grid, modes, make, count=2, joint=joint)
     problem = Problem(model, torch.randn(3, 2, *shape), torch.randn(3, 2, *shape))
     kfac = problem.factored()
-    modules = {
-        m for layer in kfac.coverage.layers.values() for ms in layer.modules.values() for m in ms
-    }
+    modules = {m for layer in kfac.coverage.layers.values() for m in layer.watched}
     with Capture(modules, model) as capture:
         expansion = problem.objective()
     ((calls, _),) = capture.gradients(expansion, "empirical", [])
     gradients = problem.gradients()
     assert len(kfac.coverage.layers) == len(dict(model.named_parameters()))
     for name, layer in kfac.coverage.layers.items():
-        seen = {role: [c for m in ms for c in calls[m]] for role, ms in layer.modules.items()}
-        tokens = layer.tokens(seen)
+        tokens = layer.tokens(layer.seen(calls))
         assert torch.equal(layer.split(layer.join([gradients[name]]))[0], gradients[name])
         if layer.kind == "core":
             continue

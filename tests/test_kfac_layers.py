@@ -15,13 +15,7 @@ from sciml.models import DeepONet, MgNO
 from solvers.grid import Grid
 from tests.gauss_newton import Problem, close, factors, flat, in_layer_order
 
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 CONVOLUTIONS = {

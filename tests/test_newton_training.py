@@ -27,13 +27,7 @@ from tests.newton import (
 from tests.test_resume import MODELS, STOP, same_weights, train  # noqa: F401
 from tests.test_tasks import QUIET, learner, pairs  # noqa: F401
 
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 class Noisy(nn.Module):

@@ -16,12 +16,7 @@ SHAPE = (2, 3, 5, 4)  # samples, fields, space
 GRID = Grid.box((5, 4))
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def curvature(term: Term, u: Tensor) -> Tensor:

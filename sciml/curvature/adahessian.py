@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
 from sciml.curvature.capture import Capture
-from sciml.curvature.factored import average_over_processes
 from sciml.curvature.pairs import PairedOptimizer
 from sciml.curvature.parameter_vector import real
+from sciml.curvature.processes import average_over_processes
 
 log = logging.getLogger(__name__)
 EARLY = 10  # steps at first that all sample the Hessian

@@ -5,12 +5,12 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch import distributed as dist
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
 
 from sciml.curvature.gauss_newton_product import GaussNewtonProduct
 from sciml.curvature.parameter_vector import ParameterVector
+from sciml.curvature.processes import averaged
 from sciml.gauss_newton import Expansion
 from sciml.layers.fusion import parts_one_by_one
 
@@ -79,11 +79,3 @@ class BatchLoss:
             finally:
                 for module in counting:
                     module.track_running_stats = True
-
-
-def averaged(x: Tensor) -> Tensor:
-    """The mean over processes, in place."""
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(x)
-        x /= dist.get_world_size()
-    return x

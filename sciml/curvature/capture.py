@@ -18,9 +18,9 @@ Fisher = Literal["monte_carlo", "exact", "empirical"]
 class Capture:
     """Within it, calls of `modules` are noted; afterwards `gradients` walks back to their outputs.
 
-        with Capture(modules) as capture:
+        with Capture(modules, model) as capture:
             expansion = objective()
-        for gradients, calls in capture.gradients(expansion, "monte_carlo", parameters): ...
+        for calls, gradients in capture.gradients(expansion, "monte_carlo", parameters): ...
 
     Hooks exist within the context alone, so that layers are fused as before outside of it. Calls
     without a graph are left out. Layers of batch normalisation use their running statistics: a
@@ -80,7 +80,7 @@ class Capture:
             calls[module].append(Call(module, arguments, _known(gradient, edge)))
         rest = found[len(edges) :]
         rest = [
-            torch.zeros_like(p) if g is None else g for p, g in zip(parameters, rest, strict=False)
+            torch.zeros_like(p) if g is None else g for p, g in zip(parameters, rest, strict=True)
         ]
         return calls, rest
 

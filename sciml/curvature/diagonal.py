@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from sciml.curvature.parameter_vector import real
+
 
 class Diagonal:
     """d_j = G_jj of one tensor, and P(g) = g / (d + damping mean d + floor max d).
@@ -12,8 +14,7 @@ class Diagonal:
     """
 
     def __init__(self, parameter: nn.Parameter):
-        real = torch.view_as_real(parameter) if parameter.is_complex() else parameter
-        self.mean = torch.zeros_like(real)
+        self.mean = torch.zeros_like(real(parameter.detach()))
 
     def absorb(self, square: Tensor, weight: float) -> None:
         self.mean.lerp_(square.view_as(self.mean), weight)

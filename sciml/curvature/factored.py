@@ -7,7 +7,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch import distributed as dist
 
 from sciml.curvature.axes import AxisKronecker
 from sciml.curvature.capture import Capture, Fisher
@@ -16,6 +15,8 @@ from sciml.curvature.diagonal import Diagonal
 from sciml.curvature.factors import CoreLayer
 from sciml.curvature.linear import Sharing
 from sciml.curvature.pairs import layouts
+from sciml.curvature.parameter_vector import real
+from sciml.curvature.processes import average_over_processes
 from sciml.curvature.tokens import Layer, Tokens
 from sciml.gauss_newton import Expansion
 
@@ -106,12 +107,7 @@ class Factored:
     @torch.no_grad()
     def observe(self) -> None:
         """One pass over the last batch that renews the factors."""
-        modules = [
-            module
-            for layer in self.coverage.layers.values()
-            for modules in layer.modules.values()
-            for module in modules
-        ]
+        modules = [m for layer in self.coverage.layers.values() for m in layer.watched]
         with torch.enable_grad(), torch.autocast(self._device_type(), enabled=False):
             with Capture(modules, self.model) as capture:
                 expansion = self.objective(self.samples)
@@ -127,12 +123,8 @@ class Factored:
         squares: list[Tensor] = []
         for calls, gradients in walks:
             for name, layer in self.coverage.layers.items():
-                seen = {
-                    role: [call for module in modules for call in calls[module]]
-                    for role, modules in layer.modules.items()
-                }
-                tokens[name].append(layer.tokens(seen))
-            new = [(torch.view_as_real(g) if g.is_complex() else g).square() for g in gradients]
+                tokens[name].append(layer.tokens(layer.seen(calls)))
+            new = [real(g).square() for g in gradients]
             squares = [a + b for a, b in zip(squares, new, strict=True)] if squares else new
         statistics = {
             n: self.blocks[n].statistics(type(found[0]).joined(found))
@@ -175,7 +167,7 @@ class Factored:
         their diagonal takes over.
         """
         for name, layer in list(self.coverage.layers.items()):
-            if not any(capture.called(m) for ms in layer.modules.values() for m in ms):
+            if not any(map(capture.called, layer.watched)):
                 self._to_diagonal(name)
                 warnings.warn(
                     f"curvature: {name} is never called as a module, its diagonal takes over.",
@@ -238,14 +230,3 @@ class Factored:
             block.load(state["blocks"][name])
         for name, diagonal in self.diagonals.items():
             diagonal.mean.copy_(state["diagonals"][name])
-
-
-def average_over_processes(tensors: list[Tensor]) -> None:
-    """In one message."""
-    if not tensors or not dist.is_initialized() or dist.get_world_size() == 1:
-        return
-    flat = torch.cat([t.reshape(-1) for t in tensors])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for t, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-        t.copy_(part.view_as(t))

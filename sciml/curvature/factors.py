@@ -1,5 +1,6 @@
 """Factors of a factorised spectral weight as Kronecker blocks."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,9 +62,9 @@ class FactorLayer(Layer):
                 found.append(self.of_one(v, g, layers[-1]))
         return self.gathered(found, layers)
 
+    @abstractmethod
     def of_one(self, v: Tensor, g: Tensor, layer: int | None) -> Tokens | AxisTokens:
         """Tokens of one call, v [*modes, b, in] and g [*modes, b, out]."""
-        raise NotImplementedError
 
     def gathered(self, found: list[Tokens], layers: list[int | None]) -> Tokens:
         """Of all calls, which belong to these layers."""

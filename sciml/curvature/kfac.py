@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from sciml.curvature.batch_loss import BatchLoss, averaged
+from sciml.curvature.batch_loss import BatchLoss
 from sciml.curvature.capture import Fisher
 from sciml.curvature.factored import Block, Factored, Objective
 from sciml.curvature.kronecker import Kronecker
 from sciml.curvature.linear import Sharing
 from sciml.curvature.moments import Moments
 from sciml.curvature.parameter_vector import ParameterVector
+from sciml.curvature.processes import averaged
 from sciml.curvature.tokens import Layer
 
 EARLY, EVERY = 20, 4  # the first steps, in which factors and inverses are renewed more often
@@ -183,12 +184,14 @@ class KFAC(Optimizer):
     def load_state_dict(self, state_dict: dict) -> None:
         state = dict(state_dict)
         own = state.pop("curvature", None)
-        if own is None or self.curvature is None:
+        if self.curvature is None:
+            raise ValueError(
+                f"{type(self).__name__}: call attach(model, objective) before loading."
+            )
+        if own is None:
             raise ValueError(
                 f"{type(self).__name__}: the checkpoint holds no curvature, it was written with "
                 "curvature=none."
-                if own is None
-                else f"{type(self).__name__}: call attach(model, objective) before loading."
             )
         super().load_state_dict(state)
         self.steps = own["steps"]

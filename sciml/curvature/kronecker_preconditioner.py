@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from sciml.curvature.batch_loss import BatchLoss, averaged
+from sciml.curvature.batch_loss import BatchLoss
 from sciml.curvature.capture import Capture
 from sciml.curvature.coverage import cover
 from sciml.curvature.factors import CoreLayer
 from sciml.curvature.parameter_vector import real
 from sciml.curvature.preconditioner import DECAY, Diagonalised
+from sciml.curvature.processes import averaged
 from sciml.curvature.tokens import Call, Layer
 
 
@@ -94,12 +95,12 @@ class KroneckerFactored(Diagonalised):
         if (self.steps - 1) % self.period:
             return
         self.count = 0
-        modules = [m for x in self.layers.values() for ms in x.modules.values() for m in ms]
+        modules = [m for layer in self.layers.values() for m in layer.watched]
         with torch.enable_grad():
             with loss.replayed(), Capture(modules, self.model) as capture:
                 expansion = loss.objective(None)
             for name, layer in list(self.layers.items()):
-                if not any(capture.called(m) for ms in layer.modules.values() for m in ms):
+                if not any(map(capture.called, layer.watched)):
                     self._drop(name)
                     self.failed(name, "it is never called as a module, its diagonal takes over")
             ((calls, _),) = capture.gradients(expansion, "monte_carlo", [])
@@ -114,9 +115,7 @@ class KroneckerFactored(Diagonalised):
 
     def _factors(self, name: str, calls: dict[nn.Module, list[Call]]) -> tuple[Tensor, Tensor]:
         layer = self.layers[name]
-        return layer.tokens(
-            {role: [c for m in ms for c in calls[m]] for role, ms in layer.modules.items()}
-        ).factors()
+        return layer.tokens(layer.seen(calls)).factors()
 
     def _drop(self, name: str) -> None:
         del self.layers[name], self.bases[name], self.places[name]

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sciml.curvature.batch_loss import averaged
 from sciml.curvature.gauss_newton_product import GaussNewtonProduct
 from sciml.curvature.preconditioner import Preconditioner
+from sciml.curvature.processes import averaged
 from solvers import REASONS, conjugate_gradients
 
 

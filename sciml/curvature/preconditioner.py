@@ -6,9 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sciml.curvature.batch_loss import BatchLoss, averaged
+from sciml.curvature.batch_loss import BatchLoss
 from sciml.curvature.gauss_newton_product import GaussNewtonProduct
 from sciml.curvature.parameter_vector import ParameterVector
+from sciml.curvature.processes import averaged
 
 DECAY = 0.95  # of moving averages
 SMALLEST, TINY = 1e-10, 1e-30  # what counts as zero, beside the largest and at all

@@ -35,7 +35,7 @@ class SharedBasis:
     """
 
     def __init__(self, layer: Layer, eigenvalues: Eigenvalues = "corrected"):
-        self.shape, self.has_modes, self.corrected = layer.shape, layer.has_modes, False
+        self.shape, self.has_modes = layer.shape, layer.has_modes
         like = layer.parameters[0]
         dtype = like.dtype.to_complex() if layer.is_complex else like.dtype
         K, *sizes = self.shape

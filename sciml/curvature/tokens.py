@@ -55,6 +55,18 @@ class Layer(ABC):
     modules: dict[str, list[nn.Module]]
     shape: tuple[int, int, int]  # K, i, o
 
+    @property
+    def watched(self) -> list[nn.Module]:
+        """All of `modules`."""
+        return [module for modules in self.modules.values() for module in modules]
+
+    def seen(self, calls: dict[nn.Module, list[Call]]) -> dict[str, list[Call]]:
+        """The calls of its modules, by role."""
+        return {
+            role: [call for module in modules for call in calls[module]]
+            for role, modules in self.modules.items()
+        }
+
     @abstractmethod
     def tokens(self, calls: dict[str, list[Call]]) -> Tokens:
         """Of all calls in a pass."""
