@@ -6,6 +6,7 @@ folder. A crash at any point leaves the old file, or none, under the target's na
 
 import errno
 import hashlib
+import multiprocessing
 import os
 import shutil
 import sys
@@ -98,11 +99,20 @@ def verify(path: Path, num_bytes: int, sha256: str, *, remedy: str) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One writer per folder; a second one says so and waits. The lock dies with its process."""
+    """One writer per folder; a second one says so and waits. The lock dies with its process.
+
+    Raises RuntimeError in a worker process that a script started while it held the lock and that
+    now runs the script again: it would wait for its own parent.
+    """
     with open(folder / ".lock", "wb") as file:
         try:
             flock(file, LOCK_EX | LOCK_NB)
         except BlockingIOError:
+            if getattr(multiprocessing.current_process(), "_inheriting", False):
+                raise RuntimeError(
+                    "worker processes import the script that starts them: put what it does under "
+                    "`if __name__ == '__main__':`, or use num_workers=0."
+                ) from None
             print(f"{folder}: another process is writing; waiting.", file=sys.stderr)
             flock(file, LOCK_EX)
         try:

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from unittest.mock import patch
@@ -317,3 +319,22 @@ def test_a_folder_without_manifest_is_no_data_set(tmp_path):
     (tmp_path / NAME).write_bytes(b"")
     with pytest.raises(ValueError, match="not a manifest of format 1"):
         Manifest(tmp_path)
+
+
+def test_a_script_whose_workers_would_wait_for_it_is_told_why(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from datasets.store import locked\n"
+        "from datasets.workers import ordered\n"
+        "with locked(Path(sys.argv[1])):\n"
+        "    print(list(ordered(abs, [-1, 2], 1)))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, script, tmp_path]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.returncode and "under `if __name__ == '__main__':`" in ran.stderr
+    script.write_text(script.read_text().replace("with", "if __name__ == '__main__':\n  with"))
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.stdout == "[1, 2]\n"
