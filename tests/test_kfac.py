@@ -167,6 +167,24 @@ def test_a_state_without_curvature_is_refused():
         steps.load_state_dict(plain.state_dict())
 
 
+def test_states_of_others_are_refused():
+    def attached(kind=KFAC, **options):
+        p = problem()
+        steps = optimizer(p.model, kind, samples=2, **options)
+        steps.attach(p.model, p.objective)
+        p.gradients()
+        steps.step()
+        return steps
+
+    whole = attached()
+    with pytest.raises(ValueError, match="KFAC: the checkpoint was written with EKFAC"):
+        whole.load_state_dict(attached(EKFAC).state_dict())
+    with pytest.raises(ValueError, match="other blocks, of .*lifting.*`exclude` must be those"):
+        attached(exclude=["lifting*"]).load_state_dict(whole.state_dict())
+    with pytest.raises(ValueError, match="of .*: the checkpoint's does not fit.*block_size"):
+        attached(block_size=2).load_state_dict(whole.state_dict())
+
+
 def rank(number: int, world: int, file, out) -> None:
     dist.init_process_group("gloo", f"file://{file}", rank=number, world_size=world)
     torch.set_num_threads(1)

@@ -1,8 +1,9 @@
 """Curvature of a loss in blocks, one for each layer of a model that is known."""
 
 import logging
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -171,14 +172,15 @@ class Factored:
         for name in self.blocks:
             if name not in statistics:
                 self._miss(name)
+        is_finite = finite(tensors)
         for name, found in statistics.items():
-            if all(bool(t.isfinite().all()) for t in found):
+            if all([next(is_finite) for _ in found]):
                 self.blocks[name].absorb(found, self._weight(name))
             else:
                 self._miss(name)
                 self._failed(name, "its statistics are not finite; those of before stay")
         for (name, diagonal), square in zip(self.diagonals.items(), squares, strict=True):
-            if bool(square.isfinite().all()):
+            if next(is_finite):
                 diagonal.absorb(square, self._weight(name))
             else:
                 self._miss(name)
@@ -278,7 +280,25 @@ class Factored:
         self.failures = dict(state["failures"])
         for name in [n for n in self.blocks if n not in state["blocks"]]:
             self._to_diagonal(name)
+        for kept, key in ((self.blocks, "blocks"), (self.diagonals, "diagonals")):
+            if strange := kept.keys() ^ state[key].keys():
+                raise ValueError(
+                    f"curvature: the checkpoint has other {key}, of {', '.join(sorted(strange))}. "
+                    "The model and `exclude` must be those that it was written with."
+                )
         for name, block in self.blocks.items():
-            block.load(state["blocks"][name])
+            try:
+                block.load(state["blocks"][name])
+            except RuntimeError as error:
+                raise ValueError(
+                    f"curvature of {name}: the checkpoint's does not fit ({error}). The model, "
+                    "block_size and the other settings must be those that it was written with."
+                ) from error
         for name, diagonal in self.diagonals.items():
             diagonal.mean.copy_(state["diagonals"][name])
+
+
+def finite(tensors: list[Tensor]) -> Iterator[bool]:
+    """Of each real tensor whether all of it is, by its largest entry."""
+    if tensors:
+        yield from torch.stack(torch._foreach_norm(tensors, math.inf)).isfinite().tolist()

@@ -13,6 +13,7 @@ from sciml.curvature.capture import Fisher
 from sciml.curvature.factored import Block, Factored, Objective, Samples
 from sciml.curvature.kronecker import Kronecker
 from sciml.curvature.linear import Sharing
+from sciml.curvature.method_state import taken_apart, with_own
 from sciml.curvature.moments import Moments, require_adamw
 from sciml.curvature.parameter_vector import ParameterVector
 from sciml.curvature.processes import averaged
@@ -196,22 +197,16 @@ class KFAC(Optimizer):
 
     def state_dict(self) -> dict:
         state = super().state_dict()
-        if self.curvature is not None:
-            state["curvature"] = {"steps": self.steps} | self.curvature.state()
-        return state
+        if self.curvature is None:
+            return state
+        return with_own(state, self, {"steps": self.steps} | self.curvature.state())
 
     def load_state_dict(self, state_dict: dict) -> None:
-        state = dict(state_dict)
-        own = state.pop("curvature", None)
         if self.curvature is None:
             raise ValueError(
                 f"{type(self).__name__}: call attach(model, objective) before loading."
             )
-        if own is None:
-            raise ValueError(
-                f"{type(self).__name__}: the checkpoint holds no curvature, it was written with "
-                "curvature=none."
-            )
+        state, own = taken_apart(state_dict, self)
         super().load_state_dict(state)
         self.steps = own["steps"]
         self.curvature.load(own)

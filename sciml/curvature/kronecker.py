@@ -71,8 +71,10 @@ class Kronecker:
             kept = self.inverses[index]
             new = inverse.to(kept.dtype)
             valid &= new.isfinite().flatten(1).all(dim=1)
-            kept.copy_(torch.where(valid.view(-1, 1, 1), new, kept))  # in one layout for ever
-            failures += int((~valid).sum())
+            if count := int((~valid).sum()):
+                new = torch.where(valid.view(-1, 1, 1), new, kept)
+            kept.copy_(new)  # in one layout for ever
+            failures += count
         return failures
 
     def apply(self, G: Tensor) -> Tensor:
@@ -95,13 +97,15 @@ def damped_inverse(F: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """(F_k + shift_k)^(-1) of Hermitian F [K, n, n], and where it was found, [K]."""
     finite = F.isfinite().flatten(1).all(dim=1) & shift.isfinite()
     eye = torch.eye(F.shape[-1], dtype=F.dtype, device=F.device)
-    F = torch.where(finite.view(-1, 1, 1), F, eye)
-    shift = torch.where(finite, shift, 1.0)
+    if not finite.all():
+        F = torch.where(finite.view(-1, 1, 1), F, eye)
+        shift = torch.where(finite, shift, 1.0)
     for _ in range(ATTEMPTS):
         L, info = torch.linalg.cholesky_ex(F + shift.view(-1, 1, 1) * eye)
         if not (info > 0).any():
             break
         shift = torch.where(info > 0, 10 * shift, shift)
     valid = finite & (info == 0)
-    L = torch.where(valid.view(-1, 1, 1), L, eye)
+    if not valid.all():
+        L = torch.where(valid.view(-1, 1, 1), L, eye)
     return torch.cholesky_inverse(L), valid

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sciml.curvature.gradient_window import GradientWindow
+from sciml.curvature.method_state import taken_apart, with_own
 from sciml.curvature.moments import Moments, require_adamw
 from sciml.curvature.pairs import layouts
 from sciml.curvature.parameter_vector import real
@@ -115,18 +116,11 @@ class MFAC(Optimizer):
         log.warning(text)
 
     def state_dict(self) -> dict:
-        state = super().state_dict()
-        state["curvature"] = {"failures": self.failures, **self.window.state()}
-        return state
+        own = {"failures": self.failures} | self.window.state()
+        return with_own(super().state_dict(), self, own)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        state = dict(state_dict)
-        own = state.pop("curvature", None)
-        if own is None or "rows" not in own:
-            raise ValueError(
-                "MFAC: the checkpoint holds no window of gradients, it was written with another "
-                "curvature."
-            )
+        state, own = taken_apart(state_dict, self)
         self.window.load(own)
         super().load_state_dict(state)
         self.failures = own["failures"]

@@ -38,7 +38,7 @@ class Moments:
 
     def __init__(self, optimizer: Optimizer, pairs: set[int]):
         self.optimizer, self.pairs = optimizer, pairs
-        self._lengths: dict[nn.Parameter, tuple[Tensor, dict]] = {}
+        self._lengths: dict[nn.Parameter, tuple[Tensor, float, dict]] = {}
 
     def update(self) -> None:
         """Take in the gradients, find the lengths."""
@@ -55,25 +55,28 @@ class Moments:
             averages = [s["exp_avg"] for s in states]
             torch._foreach_lerp_(averages, gradients, 1 - beta)
             lengths = self._find_lengths(group, present, states, gradients)
-            for p, length in zip(present, lengths, strict=True):
-                self._lengths[p] = (length, group)
+            for p, (length, factor) in zip(present, lengths, strict=True):
+                self._lengths[p] = (length, factor, group)
 
-    def _find_lengths(self, group, present, states, gradients) -> list[Tensor]:
-        beta1, beta2 = group["betas"]
+    def _find_lengths(self, group, present, states, gradients) -> list[tuple[Tensor, float]]:
+        """| m / (v^(1/2) + eps (1 - beta_2^t)^(1/2)) | of each, and what makes it |u|."""
+        _, beta2 = group["betas"]
         lengths: list[Tensor | None] = [None] * len(present)
-        plain = []
+        factors, plain = [], []
         for i, (p, state, g) in enumerate(zip(present, states, gradients, strict=True)):
             state["step"] += 1
+            root = (1 - beta2 ** state["step"]) ** 0.5
+            factors.append(root / self._correction(group, p))
             if not self._is_pair(p):
                 plain.append(i)
                 continue
-            v, m, t = state["exp_avg_sq"], state["exp_avg"], state["step"]
+            v, m = state["exp_avg_sq"], state["exp_avg"]
             v.mul_(beta2)
             for part in g.unbind(-1):
                 v.addcmul_(part, part, value=(1 - beta2) / 2)
-            denominator = v.sqrt().mul_((1 - beta2**t) ** -0.5).add_(group["eps"])
+            denominator = v.sqrt().add_(group["eps"] * root)
             squares = sum((part / denominator).square_().sum() for part in m.unbind(-1))
-            lengths[i] = squares.sqrt() / (1 - beta1**t)
+            lengths[i] = squares.sqrt()
         for t in {states[i]["step"] for i in plain}:
             chosen = [i for i in plain if states[i]["step"] == t]
             g, v, m = (
@@ -87,13 +90,11 @@ class Moments:
             torch._foreach_mul_(v, beta2)
             torch._foreach_addcmul_(v, g, g, 1 - beta2)
             denominators = torch._foreach_sqrt(v)
-            torch._foreach_mul_(denominators, (1 - beta2**t) ** -0.5)
-            torch._foreach_add_(denominators, group["eps"])
+            torch._foreach_add_(denominators, group["eps"] * (1 - beta2**t) ** 0.5)
             norms = torch._foreach_norm(torch._foreach_div(m, denominators))
-            torch._foreach_div_(norms, 1 - beta1**t)
             for i, norm in zip(chosen, norms, strict=True):
                 lengths[i] = norm
-        return lengths
+        return list(zip(lengths, factors, strict=True))
 
     def move(self, moves: Moves, *, graft: bool = True, bound: float | None = None) -> None:
         """One step of parameters, d = -c P(m) for each in its direction P(m), in the shape of its
@@ -104,24 +105,25 @@ class Moments:
         if not moves:
             return
         parameters, directions = zip(*moves, strict=True)
+        lengths, factors, groups = zip(*(self._lengths[p] for p in parameters), strict=True)
+        norms = torch.stack(torch._foreach_norm(directions))
+        rates = [group["lr"] for group in groups]
         if graft:
-            norms = torch._foreach_norm(directions)
-            torch._foreach_clamp_min_(norms, TINY)
-            lengths = [self._lengths[p][0] * self._lengths[p][1]["lr"] for p in parameters]
-            scales = torch._foreach_div(lengths, norms)
+            steps = norms.new_tensor([r * f for r, f in zip(rates, factors, strict=True)])
+            scales = steps * torch.stack(lengths) / norms.clamp_min_(TINY)
         else:
-            rates = [self._lengths[p][1]["lr"] / self._correction(p) for p in parameters]
-            scales = [d.new_tensor(rate) for d, rate in zip(directions, rates, strict=True)]
+            corrected = zip(rates, groups, parameters, strict=True)
+            scales = norms.new_tensor([r / self._correction(g, p) for r, g, p in corrected])
         share = 1.0
         if bound is not None:
             averages = [self.optimizer.state[p]["exp_avg"] for p in parameters]
             products = torch._foreach_mul(averages, directions)
-            change = sum(c**2 * x.sum() for c, x in zip(scales, products, strict=True))
+            change = torch.dot(scales.square(), torch.stack([x.sum() for x in products]))
             share = (bound / change.clamp_min(TINY)).sqrt().clamp_max(1.0)
-            torch._foreach_mul_(scales, share)
+            scales = scales * share
         self._decay(share)
         numbers = [real(p) for p in parameters]
-        torch._foreach_sub_(numbers, torch._foreach_mul(directions, scales))
+        torch._foreach_addcmul_(numbers, directions, scales.unbind(), -1.0)
 
     def _decay(self, share: Tensor | float = 1.0) -> None:
         """Shrink parameters by their weight decay times lr times `share`."""
@@ -133,16 +135,17 @@ class Moments:
     def first_order(self) -> None:
         """AdamW's own step of all parameters."""
         self._decay()
-        for p, (_, group) in self._lengths.items():
+        for p, (_, _, group) in self._lengths.items():
             state, t = self.optimizer.state[p], self.optimizer.state[p]["step"]
             denominator = state["exp_avg_sq"].sqrt() * (1 - group["betas"][1] ** t) ** -0.5
             denominator = denominator + group["eps"]
             denominator = denominator[..., None] if self._is_pair(p) else denominator
-            real(p).sub_(state["exp_avg"] / denominator * (group["lr"] / self._correction(p)))
+            rate = group["lr"] / self._correction(group, p)
+            real(p).sub_(state["exp_avg"] / denominator * rate)
 
-    def _correction(self, p: nn.Parameter) -> float:
+    def _correction(self, group: dict, p: nn.Parameter) -> float:
         """Of m, which began at zero."""
-        return 1 - self._lengths[p][1]["betas"][0] ** self.optimizer.state[p]["step"]
+        return 1 - group["betas"][0] ** self.optimizer.state[p]["step"]
 
     def _start(self, p: nn.Parameter) -> None:
         if "step" not in self.optimizer.state[p]:

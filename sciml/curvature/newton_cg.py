@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from sciml.curvature.batch_loss import BatchLoss, Objective
 from sciml.curvature.kronecker_preconditioner import KroneckerFactored
 from sciml.curvature.learned_scaling import LearnedScaling
+from sciml.curvature.method_state import taken_apart, with_own
 from sciml.curvature.moments import require_adamw
 from sciml.curvature.newton_system import Limits, NewtonSystem
 from sciml.curvature.parameter_vector import ParameterVector
@@ -244,23 +245,17 @@ class NewtonCG(Optimizer):
         log.warning("NewtonCG, step %d, %s: %s", self.steps, name, reason)
 
     def state_dict(self) -> dict:
-        state = super().state_dict()
-        state["curvature"] = {
+        own = {
             "steps": self.steps,
             "failures": dict(self.failures),
             "direction": self._previous,
             "regularisation": self.rule.state(),
             "preconditioner": self.preconditioner.state(),
         }
-        return state
+        return with_own(super().state_dict(), self, own)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        state = dict(state_dict)
-        own = state.pop("curvature", None)
-        if own is None:
-            raise ValueError(
-                "NewtonCG: the checkpoint holds no curvature, it was written with curvature=none."
-            )
+        state, own = taken_apart(state_dict, self)
         super().load_state_dict(state)
         self.steps, self.failures = own["steps"], dict(own["failures"])
         self._previous.copy_(own["direction"])
