@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning import seed_everything
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch.nn import Parameter
 
 from datasets.build import instantiate
 from datasets.datamodule import DataModule
@@ -32,7 +33,7 @@ from sciml.runtime.origin import origin, require_fair_test, require_same_run
 from sciml.runtime.peak_memory import PeakMemory
 from sciml.runtime.run_folder import RunFolder, environment
 from sciml.runtime.training import device, fit
-from sciml.tasks.build import build_task
+from sciml.tasks.build import build_task, optimizer_factory
 from sciml.tasks.task import Task
 from sciml.tasks.weights import load_weights, require_fit
 
@@ -160,6 +161,8 @@ def _require_settings(config: DictConfig) -> None:
         raise ValueError(
             "trainer.limit_val_batches=0: validation chooses the weights, give it some batches."
         )
+    if config.fit:
+        optimizer_factory(config)([Parameter(torch.zeros(1))])  # refuses its own settings
 
 
 def _log_to_file_only(*names: str) -> None:

@@ -180,6 +180,21 @@ def test_layers_called_twice_have_the_tokens_of_both_calls():
     assert list(tied.factored().coverage.layers) == ["first"]
 
 
+def test_layers_called_by_keyword_are_seen():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.layer(input=x)
+
+    x = torch.randn(4, 5, 3)
+    A, _ = Problem(Named(), x, torch.randn(4, 5, 2)).factors("layer")
+    ones = torch.cat((x, torch.ones(4, 5, 1)), -1).reshape(-1, 4)
+    assert close(A[0], ones.T @ ones / len(ones))
+
+
 class Odd(nn.Module):
     """A frozen layer, an unused one, one whose weight is read without a call, and a gate."""
 

@@ -432,6 +432,25 @@ def test_settings_of_the_wrong_kind_are_refused(arrays, tmp_path, override, expe
         finish(tmp_path / "run", *arrays, override)
 
 
+@pytest.mark.parametrize(
+    "overrides, expected",
+    [
+        (["curvature=kfac", "curvature.damping=-1"], "damping=-1 must be positive"),
+        (["curvature=kfac", "optimizer=muon"], "takes the length of its steps from AdamW"),
+        (["optimizer=soap", "optimizer.factor_period=0"], "factor_period=0"),
+    ],
+)
+def test_methods_refuse_their_settings_before_data_are_read(
+    arrays, tmp_path, monkeypatch, overrides, expected
+):
+    def read(_):
+        raise AssertionError("data were read first")
+
+    monkeypatch.setattr(program, "instantiate", read)
+    with pytest.raises(ValueError, match=expected):
+        finish(tmp_path / "run", *arrays, *overrides)
+
+
 def test_training_learns(tmp_path, no_report):
     """A few epochs bring the test error far below that of predicting the mean, which is 1."""
     overrides = save_pairs(tmp_path / "data", *smooth_pairs(480, (8, 8)))

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from inspect import signature
 from typing import Literal
 
 import torch
@@ -35,7 +36,9 @@ class Capture:
 
     def __enter__(self) -> "Capture":
         self._calls.clear()
-        self._handles = [module.register_forward_hook(self._note) for module in self.modules]
+        self._handles = [
+            module.register_forward_hook(self._note, with_kwargs=True) for module in self.modules
+        ]
         self._normalising = [
             m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.training
         ]
@@ -49,8 +52,10 @@ class Capture:
         for module in self._normalising:
             module.train()
 
-    def _note(self, module: nn.Module, arguments: tuple, output: Tensor) -> None:
+    def _note(self, module: nn.Module, arguments: tuple, named: dict, output: Tensor) -> None:
         if output.requires_grad:
+            if named:
+                arguments = signature(module.forward).bind(*arguments, **named).args
             self._calls[module].append((arguments, get_gradient_edge(output)))
 
     def called(self, module: nn.Module) -> bool:
