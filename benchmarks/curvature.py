@@ -23,6 +23,7 @@ from datasets.normalize import Normalizer
 from datasets.schema import Batch, Field, Metadata
 from sciml.losses import RelativeL2
 from sciml.models import build_model
+from sciml.runtime.allocator import keep_freed_memory
 from sciml.tasks import Constant, Supervised
 from sciml.tasks.build import optimizer_factory
 from solvers.grid import Grid
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    keep_freed_memory()  # as `train.py` does
     methods, rounds = asked.methods.split(","), 1 if asked.quick else ROUNDS
     rows = [r for n, case in CASES.items() for r in rows_of(n, case, methods, rounds)]
     held = {}

@@ -4,11 +4,12 @@
     python -m benchmarks.curvature_gain PROBLEM --calibrate        first, on a quiet machine
 
 Every method gets as many steps as fit into the seconds of AdamW's, by the ratio of their times per
-step, which `--calibrate` measures: blocks of steps of all methods take turns, medians count. Noise
-of the machine therefore does not enter the errors. Each is tuned by the same number of trials with
-the seed 3 (`gain_problems.TRIALS`, AdamW also over its eps); the lowest validation error decides.
-Then seeds 0, 1 and 2 (weights and order of the samples) give the errors on test data, which nothing
-else has seen, and on as many training samples, with 95 % t-intervals. One thread each.
+step, which `--calibrate` measures: blocks of steps of a method and of AdamW's take turns, medians
+count. Noise of the machine therefore does not enter the errors. Each is tuned by the same number of
+trials with the seed 3 (`gain_problems.TRIALS`, AdamW also over its eps); the lowest validation
+error decides. Then seeds 0, 1 and 2 (weights and order of the samples) give the errors on test
+data, which nothing else has seen, and on as many training samples, with 95 % t-intervals. One
+thread each.
 
 "in x of the time" repeats the seeds with steps and schedule shortened to that share. Results are
 kept in lines of JSON below `--keep`; what is there is not computed again.
@@ -32,11 +33,13 @@ from benchmarks.result import Target, emit, half_width
 from datasets.build import instantiate
 from datasets.schema import Batch
 from sciml.losses import RelativeL2
+from sciml.runtime.allocator import keep_freed_memory
 from sciml.runtime.run_folder import ROOT
 from sciml.tasks import OneCycle, Supervised
 from sciml.tasks.build import build_task
 
-SEEDS, TUNING_SEED, WARMUP, BLOCK = (0, 1, 2), 3, 0.05, 50
+SEEDS, TUNING_SEED, WARMUP = (0, 1, 2), 3, 0.05
+BLOCK, NEWTON_BLOCK = 50, 10  # steps; all of newton_cg's take the same time
 SHARES = (0.75, 0.5)
 BARS = {"fno_many": 0.75, "fno_few": 0.65, "deeponet_many": 0.9, "deeponet_few": 1.0}
 
@@ -122,20 +125,24 @@ def train(
     return found | {"seconds": time.process_time() - start}
 
 
-def calibrate(arena: Arena, methods: list[str], rounds: int = 3) -> dict[str, float]:
-    """Seconds of a step, the mean over a block that holds one inversion and five samples of the
-    curvature; medians over rounds in which methods take turns.
+def calibrate(arena: Arena, method: str, rounds: int = 5) -> dict[str, float]:
+    """Seconds of a step over those of AdamW's, the two in turns: the mean over a block that holds
+    one inversion and five samples of the curvature, medians over rounds.
     """
-    runs = {m: Training(arena, arena.problem.trials(m)[0], TUNING_SEED, 10**6) for m in methods}
-    taken: dict[str, list[float]] = {m: [] for m in methods}
+    keep_freed_memory()  # as `train.py` does
+    trials = {m: arena.problem.trials(m)[0] for m in ("adamw", method)}
+    runs = {m: Training(arena, trial, TUNING_SEED, 10**6) for m, trial in trials.items()}
+    taken: dict[str, list[float]] = {m: [] for m in runs}
     for round_ in range(rounds + 1):
-        for method, run in runs.items():
+        for name, training in runs.items():
+            steps = NEWTON_BLOCK if name == "newton_cg" else BLOCK
             start = time.perf_counter()
-            for _ in range(BLOCK):
-                run.step()
+            for _ in range(steps):
+                training.step()
             if round_:
-                taken[method].append((time.perf_counter() - start) / BLOCK)
-    return {m: statistics.median(found) for m, found in taken.items()}
+                taken[name].append((time.perf_counter() - start) / steps)
+    ratios = (a / b for a, b in zip(taken[method], taken["adamw"], strict=True))
+    return {"ms": 1e3 * statistics.median(taken[method]), "ratio": statistics.median(ratios)}
 
 
 class Record:
@@ -173,9 +180,7 @@ def main() -> None:
     speeds = asked.keep / f"{asked.problem}-seconds.json"
     if asked.calibrate:
         known = json.loads(speeds.read_text()) if speeds.is_file() else {}
-        found = calibrate(arena, list(dict.fromkeys(["adamw", *methods])))
-        ratios = {m: seconds / found["adamw"] for m, seconds in found.items()}
-        known |= {m: {"ms": 1e3 * found[m], "ratio": ratios[m]} for m in found}
+        known |= {m: calibrate(arena, m) for m in dict.fromkeys(["adamw", *methods])}
         speeds.parent.mkdir(parents=True, exist_ok=True)
         speeds.write_text(json.dumps(known, indent=2) + "\n")
         print(json.dumps(known, indent=2))
