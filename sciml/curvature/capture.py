@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sciml.curvature.neuralop_spectral import Contraction
 from sciml.curvature.tokens import Call
 from sciml.gauss_newton import Expansion
 
@@ -32,10 +33,14 @@ class Capture:
         self.modules, self.model = list(dict.fromkeys(modules)), model
         self._calls: dict[nn.Module, list[tuple[tuple, GradientEdge]]] = defaultdict(list)
         self._handles: list = []
+        self._installed: list[Contraction] = []
         self._normalising: list[nn.Module] = []
 
     def __enter__(self) -> "Capture":
         self._calls.clear()
+        self._installed = [module for module in self.modules if isinstance(module, Contraction)]
+        for module in self._installed:
+            module.install()
         self._handles = [
             module.register_forward_hook(self._note, with_kwargs=True) for module in self.modules
         ]
@@ -49,6 +54,8 @@ class Capture:
     def __exit__(self, *error: object) -> None:
         for handle in self._handles:
             handle.remove()
+        for module in self._installed:
+            module.remove()
         for module in self._normalising:
             module.train()
 

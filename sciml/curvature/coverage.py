@@ -16,6 +16,7 @@ from sciml.curvature.convolution import (
 )
 from sciml.curvature.factors import CoreLayer, Use, factor_layers
 from sciml.curvature.linear import JetLayer, LinearLayer, Sharing
+from sciml.curvature.neuralop_spectral import NeuralopLayer, is_neuralop
 from sciml.curvature.spectral import SpectralLayer
 from sciml.curvature.tokens import Layer, trainable
 from sciml.layers import DenseWeight, FactorizedWeight, JetLinear, SpectralConv
@@ -139,6 +140,8 @@ def adapter(module: nn.Module) -> Callable[[nn.Module, Sharing], Layer] | None:
         if is_still(weight, DenseWeight) and trainable(weight.entries):
             return lambda module, sharing: SpectralLayer(module)
         return None
+    if is_neuralop(module):
+        return lambda module, sharing: NeuralopLayer(module)
     if not isinstance(getattr(module, "weight", None), nn.Parameter) or not trainable(
         module.weight
     ):
