@@ -29,7 +29,7 @@ from sciml.models import Surrogate, parameter_count
 from sciml.runtime.allocator import keep_freed_memory
 from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.runtime.history import take_curves
-from sciml.runtime.origin import origin, require_fair_test, require_same_run
+from sciml.runtime.origin import chosen_settings, origin, require_fair_test, require_same_run
 from sciml.runtime.peak_memory import PeakMemory
 from sciml.runtime.run_folder import RunFolder, environment
 from sciml.runtime.training import device, fit
@@ -57,6 +57,8 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
     torch.set_num_threads(config.threads if config.threads is not None else THREADS)
     seed_everything(config.seed, verbose=False)
     where, checkpoint = device(config), _checkpoint(config)
+    if checkpoint is not None and config.fit:  # before hours of computing data
+        require_same_run(chosen_settings(config), checkpoint, config.ckpt_path, data=False)
 
     dataset = instantiate(config.data)
     data = DataModule(

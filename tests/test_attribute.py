@@ -232,6 +232,29 @@ def test_trajectories_noise_and_complex_weights(tmp_path):
         attribute(asked(folder, "double=true"))
 
 
+def test_weights_in_float64_stay_so(tmp_path, arrays, no_figure):
+    folder = made(tmp_path / "run", *arrays, "trainer.precision=64-true")
+    few = ("queries=1", "samples=8")
+    record = attribute(asked(folder, *few)).record
+    assert record["precision"] == "float64"
+    again = attribute(asked(folder, *few, "double=true")).record
+    assert again["queries"][0]["scores"] == record["queries"][0]["scores"]
+
+
+def test_of_many_queries_the_first_are_shown(run, monkeypatch):
+    one = attribute(asked(run, "queries=[1]", "samples=4"))
+    monkeypatch.setattr("sciml.curvature.attribute.PANELS", 1)
+    monkeypatch.setattr("sciml.evaluation.influence.PANELS", 1)
+    two = attribute(asked(run, "queries=[1,0]", "samples=4"))
+    assert [len(query["scores"]) for query in two.record["queries"]] == [4, 4]
+    assert two.pictures["queries"] == one.pictures["queries"]
+    assert "The first 1 of 2." in caption(two.record)
+    assert "The first" not in caption(one.record).partition(".")[2]
+    many = two.record | {"queries": 15 * two.record["queries"]}
+    assert len([row for row in rows(many) if row[0]]) == 20
+    assert any("The first 20 of 30" in note for note in notes(many))
+
+
 def test_learning_from_the_equation(tmp_path, no_figure):
     """Training samples act by the residual of the equation, queries are errors."""
     overrides = ("task=physics", "task.labels=0", "data=darcy", "data.resolution=16")
@@ -276,8 +299,8 @@ REFUSED = {
     "passes=0": "passes=0 must be a whole number, at least 1",
     "top=0": "top=0 must be a whole number, at least 1",
     "seed=null": "seed=None must be a whole number",
-    "damping=0": "damping=0 must be a positive number",
-    "damping=small": "damping=small must be a positive number",
+    "damping=0": "damping=0 must be a number of at least 1e-09",
+    "damping=small": "damping=small must be a number of at least 1e-09",
     "double=1": "double=1 must be true or false",
     "queries=0": "queries=0 must be a whole number, at least 1, or different numbers",
     "queries=worst": "queries=worst must be a whole number",

@@ -180,7 +180,7 @@ def test_addresses_are_refused(scheme):
 def test_what_is_not_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match="nothing.ckpt: no such checkpoint"):
         load_checkpoint(tmp_path / "nothing.ckpt")
-    with pytest.raises(ValueError, match="no such checkpoint"):
+    with pytest.raises(ValueError, match="is a folder; checkpoints are files"):
         load_checkpoint(tmp_path)
     for found in ([1, 2], {"weights": torch.ones(2)}, torch.ones(2)):
         torch.save(found, tmp_path / "other.pt")

@@ -68,6 +68,23 @@ def test_a_run_does_not_go_on_as_another(complete, arrays, tmp_path, changed, ex
         finish(tmp_path / "run", *arrays, f"ckpt_path={last}", changed)
 
 
+def test_other_settings_are_refused_before_data_are_read(complete, arrays, tmp_path, monkeypatch):
+    def read(_):
+        raise AssertionError("data were read first")
+
+    monkeypatch.setattr("sciml.run.instantiate", read)
+    last = complete[0] / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match="but batch_size was 8, is 4"):
+        finish(tmp_path / "run", *arrays, f"ckpt_path={last}", "batch_size=4")
+
+
+def test_of_another_method_its_name_is_told_alone(complete, arrays, tmp_path):
+    last = complete[0] / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match="but .*curvature._target_ was not set, is sciml") as error:
+        finish(tmp_path / "run", *arrays, f"ckpt_path={last}", "curvature=kfac")
+    assert "curvature.damping" not in str(error.value)
+
+
 def test_a_run_does_not_go_on_with_other_data(complete, tmp_path):
     last = complete[0] / "checkpoints" / "last.ckpt"
     other = save_pairs(tmp_path / "data", *smooth_pairs(seed=1))

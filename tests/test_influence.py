@@ -98,6 +98,66 @@ def test_samples_that_are_left_out_change_the_loss_as_scored():
         assert correlation > 0.6, i
 
 
+@pytest.mark.parametrize("batch_size", [1, 33, 65])
+def test_no_sample_counts_more_than_another(batch_size):
+    """65 samples, the last with inputs five times as large: whatever the batch, the scores are
+    those of the closed form.
+    """
+    p = linear(65)
+    p.x[-1] *= 5
+    h = torch.cat((p.x[:, 0], torch.ones(65, 1)), 1)
+    with torch.no_grad():
+        solution = torch.linalg.lstsq(h, p.y[:, 0]).solution
+        p.model.weight.copy_(solution[:-1].T)
+        p.model.bias.copy_(solution[-1])
+    qx, qy = torch.randn(1, 1, 3), torch.randn(1, 1, 2)
+    found = Influence(p.model, p.expand, 65, damping=1e-12, passes=20, batch_size=batch_size)
+    scores = found.scores([p.on(qx, qy)])
+    hq, r = torch.cat((qx[:, 0], torch.ones(1, 1)), 1), p.model(p.x)[:, 0] - p.y[:, 0]
+    rq = p.model(qx)[:, 0] - qy[:, 0]
+    exact = (hq @ torch.linalg.solve(h.T @ h / 65, h.T)) * (rq @ r.T) / 65
+    assert close(scores, exact.detach(), 0.15)
+
+
+@pytest.mark.parametrize("draws, spread", [(32, (1.0, 2.5)), (1, (5.0, torch.inf))])
+def test_diagonals_need_draws(monkeypatch, draws, spread):
+    """Of a single one, which a full batch would have, d is the square of one normal number for
+    each entry, and its inverse may have any size; of 32 the sizes of the scores agree over seeds.
+    """
+    monkeypatch.setattr("sciml.curvature.influence.DRAWS", draws)
+    p = linear(64)
+    p.model = nn.Sequential(p.model, Shift())
+    query, sizes = (torch.randn(1, 1, 3), torch.randn(1, 1, 2)), []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        influence = Influence(p.model, p.expand, 64, batch_size=64)
+        assert influence.draws == draws
+        sizes.append(float(influence.scores([p.on(*query)]).norm()))
+    assert spread[0] < max(sizes) / min(sizes) < spread[1]
+
+
+class Shift(nn.Module):
+    """Two parameters that no known layer holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x):
+        return x + self.shift
+
+
+def test_directions_are_held_in_part(monkeypatch):
+    p = linear()
+    data = [(torch.randn(1, 1, 3), torch.randn(1, 1, 2)) for _ in range(5)]
+    found = Influence(p.model, p.expand, 30)
+    whole = found.scores(p.on(*pair) for pair in data)
+    monkeypatch.setattr("sciml.curvature.influence.AT_ONCE", 17)  # two of 8 numbers
+    torch.testing.assert_close(found.scores(p.on(*pair) for pair in data), whole)
+    with pytest.raises(ValueError, match="there are none"):
+        found.scores([])
+
+
 def test_what_makes_no_sense_is_refused():
     p = linear()
     with pytest.raises(ValueError, match="count=0"):

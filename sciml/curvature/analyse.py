@@ -69,7 +69,7 @@ def analyse(asked: DictConfig) -> tuple[Path, dict[str, Any]]:
         "split": asked.split,
         "samples": asked.samples,
         "seed": asked.seed,
-        "precision": "float64" if asked.double else "that of the weights",
+        "precision": str(next(run.task.parameters()).real.dtype).removeprefix("torch."),
         "run_batch_size": run.config.batch_size * run.config.trainer.accumulate_grad_batches,
         "run_rate": OmegaConf.select(run.config, "optimizer.lr"),
         **found,

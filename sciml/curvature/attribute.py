@@ -6,7 +6,7 @@ Scores training samples by their influence on the loss of predictions on test sa
 Writes `influence.json`, a figure in the folder `influence`, and the report of the run anew;
 `--help` lists the settings. In the file:
 
-checkpoint, step, seed, damping, passes, precision, seconds
+checkpoint, step, seed, damping, passes, draws (of noise), precision, seconds
 numbers          [samples] training samples that were scored, by their number in the training split
 samples          how many, of `train_samples`
 coverage, share  of the parameters in Kronecker blocks; `failures` of these by name
@@ -37,7 +37,7 @@ from torch import Tensor
 from datasets.command_line import guarded
 from datasets.schema import Source
 from sciml.curvature.influence import Influence
-from sciml.evaluation.influence import COLUMNS, FIGURE, INFLUENCE, notes, rows, summary
+from sciml.evaluation.influence import COLUMNS, FIGURE, INFLUENCE, PANELS, notes, rows, summary
 from sciml.evaluation.influence_figure import SHOWN, query_panels
 from sciml.evaluation.queries import chosen, fields
 from sciml.evaluation.result import Evaluation
@@ -57,6 +57,7 @@ from sciml.runtime.run_command import (
 from sciml.tasks.task import Task
 
 LEAST = {"samples": 2, "passes": 1, "top": 1, "seed": 0, "batch_size": 1, "threads": 1}
+LEAST_DAMPING = 1e-9  # with less, rounding decides
 OPTIONAL = ("samples", "batch_size", "threads")
 
 
@@ -96,12 +97,13 @@ def attribute(asked: DictConfig) -> Findings:
             queries, losses, errors, channels, scores, strict=True
         )
     ]
-    helpers = [[sample["number"] for sample in query["helped"][:SHOWN]] for query in found]
+    pictured = found[:PANELS]
+    helpers = [[sample["number"] for sample in query["helped"][:SHOWN]] for query in pictured]
     inputs = [train.__getitems__(h or [0]).input[: len(h)].numpy() for h in helpers]
     figure = query_panels(
         evaluation,
-        fields(task, test, queries, like),
-        channels,
+        fields(task, test, queries[:PANELS], like),
+        channels[:PANELS],
         list(zip(helpers, inputs, strict=True)),
     )
     record = {
@@ -112,7 +114,8 @@ def attribute(asked: DictConfig) -> Findings:
         "seed": asked.seed,
         "damping": asked.damping,
         "passes": asked.passes,
-        "precision": "float64" if asked.double else "that of the weights",
+        "draws": influence.draws,
+        "precision": str(like.dtype).removeprefix("torch."),
         "coverage": influence.curvature.coverage.summary(),
         "share": influence.curvature.coverage.share,
         "failures": influence.curvature.failures,
@@ -127,8 +130,8 @@ def attribute(asked: DictConfig) -> Findings:
 def _require_settings(asked: DictConfig) -> None:
     require_counts(asked, LEAST, OPTIONAL)
     require_switches(asked, "double")
-    if type(asked.damping) not in (int, float) or not 0 < asked.damping < math.inf:
-        raise ValueError(f"damping={asked.damping} must be a positive number.")
+    if type(asked.damping) not in (int, float) or not LEAST_DAMPING <= asked.damping < math.inf:
+        raise ValueError(f"damping={asked.damping} must be a number of at least {LEAST_DAMPING}.")
     queries = asked.queries
     listed = list(queries) if OmegaConf.is_list(queries) else [queries]
     least = 0 if OmegaConf.is_list(queries) else 1

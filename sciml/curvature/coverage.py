@@ -44,9 +44,11 @@ class Coverage:
         for layer in self.layers.values():
             kinds[layer.kind] += 1
         layers = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"
+        share, tensors = 100 * self.share, f"{len(self.rest)} tensor{'s'[len(self.rest) == 1 :]}"
+        percent = f"{min(share, 99.9) if self.rest else share:.1f}"
         return (
-            f"{100 * self.share:.1f} % of {sum(self.sizes.values()):,} parameters in Kronecker "
-            f"blocks ({layers}), {len(self.rest)} tensors by their diagonal"
+            f"{percent} % of {sum(self.sizes.values()):,} parameters in Kronecker "
+            f"blocks ({layers}), {tensors} by their diagonal"
         )
 
 

@@ -1,7 +1,9 @@
 """Which training samples a prediction hangs on."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,8 @@ from sciml.curvature.shared_basis import SharedBasis
 from sciml.gauss_newton import Expansion
 
 Expand = Callable[[Sequence[int]], Expansion]
+DRAWS = 32  # of the noise, at least: a diagonal of few has no inverse to rely on
+AT_ONCE = 1 << 28  # numbers of the directions that are held
 
 
 class Influence:
@@ -24,7 +28,9 @@ class Influence:
     that has converged to the mean of the l_m: a positive score is that of a sample from which the
     prediction has profited. G is the Gauss-Newton matrix over the training set in Kronecker
     eigenbases (`SharedBasis`, eigenvalues measured in a second pass), lambda `damping` times its
-    mean eigenvalue in every block. Layers without known factors, by their diagonal.
+    mean eigenvalue in every block. Layers without known factors, by their diagonal. G is sampled
+    from parts of equal size, at most `batch_size`, one draw of noise each: as many as the samples
+    allow, and at least 32 in all `passes` together.
 
     `expand(numbers)` is the `Expansion` of the mean loss over these training samples, such as
     `lambda numbers: task.expand(source.__getitems__(numbers))`; there are `count` of them. Networks
@@ -49,9 +55,10 @@ class Influence:
             )
         self.model, self.expand, self.count = model, expand, count
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        numbers = list(range(count))
-        parts = [numbers[i : i + batch_size] for i in range(0, count, batch_size)]
-        self._part = parts[0]
+        size = equal_size(count, min(batch_size, max(count // DRAWS, 1)))
+        parts = [range(i, i + size) for i in range(0, count, size)]
+        passes = max(passes, math.ceil(DRAWS / len(parts)))
+        self.draws, self._part = passes * len(parts), parts[0]
         self.curvature = Factored(
             model,
             lambda samples: self.expand(self._part),
@@ -78,9 +85,14 @@ class Influence:
         """[queries, count], in the units of the loss; `queries` are losses of their own, of test
         samples for instance, and are used one after the other.
         """
-        directions = torch.stack([self._direction(query) for query in queries])
-        columns = [directions @ g for g in self._gradients()]
-        return torch.stack(columns, dim=1) / self.count
+        queries, found = iter(queries), []
+        held = max(AT_ONCE // sum(real(p).numel() for p in self.parameters), 1)
+        while chosen := [self._direction(query) for query in islice(queries, held)]:
+            directions = torch.stack(chosen)
+            found.append(torch.stack([directions @ g for g in self._gradients()], dim=1))
+        if not found:
+            raise ValueError("queries: there are none.")
+        return torch.cat(found) / self.count
 
     def _direction(self, query: Expansion) -> Tensor:
         """(G + lambda)^(-1) grad l_q."""
@@ -99,3 +111,8 @@ class Influence:
             torch.zeros_like(real(p)) if g is None else real(g)
             for p, g in zip(self.parameters, found, strict=True)
         ]
+
+
+def equal_size(count: int, most: int) -> int:
+    """The largest size up to `most` of parts of which a whole number makes `count`."""
+    return next(size for size in range(most, 0, -1) if count % size == 0)

@@ -29,7 +29,7 @@ class Kronecker:
 
     def __init__(self, layer: Layer):
         self.shape, self.has_modes = layer.shape, layer.has_modes
-        like = layer.parameters[0]
+        like = real(layer.parameters[0].detach())
         dtype = like.dtype.to_complex() if layer.is_complex else like.dtype
         K, *sizes = self.shape
         self.factors = [

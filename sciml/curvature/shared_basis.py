@@ -21,7 +21,8 @@ class SharedBasis:
         lambda_k = damping mean D_k + floor max_j mean D_j
 
     Q_A, Q_B are the eigenvectors of the trace-normalised means over modes A = 1/K sum A_k / tr A_k
-    and B likewise: raw means would see the lowest modes alone. With "corrected" eigenvalues
+    and B likewise: raw means would see the lowest modes alone. The traces are running means. With
+    "corrected" eigenvalues
 
         D_k,io = s_k sum_t |Q_A^H a_kt|_i^2 |Q_B^H g_kt|_o^2
 
@@ -37,7 +38,7 @@ class SharedBasis:
 
     def __init__(self, layer: Layer, eigenvalues: Eigenvalues = "corrected"):
         self.shape, self.has_modes = layer.shape, layer.has_modes
-        like = layer.parameters[0]
+        like = real(layer.parameters[0].detach())
         dtype = like.dtype.to_complex() if layer.is_complex else like.dtype
         K, *sizes = self.shape
         M = 1 if self.has_modes else K  # bases
@@ -53,11 +54,12 @@ class SharedBasis:
     def statistics(self, tokens: Tokens) -> list[Tensor]:
         a, g, scale = tokens.a, tokens.g, tokens.scale
         means, traces = [], []
-        for x, s in ((a, 1 / a.shape[1]), (g, scale)):
+        for x, s, known in ((a, 1 / a.shape[1], self.traces[0]), (g, scale, self.traces[1])):
             trace = s * _square(x).sum((1, 2))
-            count = len(x) if self.has_modes else 1
-            weight = (s / torch.where(trace > 0, trace, torch.inf) / count) ** 0.5
-            rows = x * weight.view(-1, 1, 1)
+            by = torch.ones_like(trace)
+            if self.has_modes:
+                by = torch.where(known > 0, known, trace) * len(x)
+            rows = x * (s / by).nan_to_num(0, 0, 0).sqrt().view(-1, 1, 1)
             rows = rows.flatten(0, 1)[None] if self.has_modes else rows
             means.append(packed(rows.mT @ rows.conj()))
             traces.append(trace)
@@ -78,7 +80,11 @@ class SharedBasis:
         """New eigenvectors and damping; the number of bases that kept the old ones."""
         failures = 0
         for index, n in enumerate(self.shape[1:]):
-            found = _eigenvectors(unpacked(self.means[index], n))
+            H = unpacked(self.means[index], n)
+            if not self.has_modes:
+                trace = self.traces[index]
+                H = H / torch.where(trace > 0, trace, 1.0).view(-1, 1, 1)
+            found = _eigenvectors(H)
             if found is None:
                 failures += 1
                 continue

@@ -140,7 +140,8 @@ def pictures(record: Mapping[str, Any]) -> dict[str, tuple[bytes, str, str]]:
         )
     found["layers"] = (
         draw.layers(record),
-        f"{trace}, the {shown} largest of {len(record['layers'])}, with standard errors.",
+        f"{trace}, the {shown} largest of {len(record['layers'])}, with standard errors; hollow: "
+        "below zero, its size.",
         "line",
     )
     return found

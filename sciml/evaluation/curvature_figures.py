@@ -74,10 +74,13 @@ def layers(record: Mapping[str, Any]) -> Figure:
 
 def _traces(axes: Axes, chosen: list[Mapping[str, Any]], by: np.ndarray, label: str) -> None:
     value, error = (np.array([layer[key] for layer in chosen]) / by for key in ("value", "error"))
-    rows = np.flatnonzero(value > 0)
-    value, error = value[rows], error[rows]
-    bars = np.stack([np.minimum(error, 0.9 * value), error])  # ends above zero
-    axes.errorbar(value, rows, xerr=bars, fmt="o", ms=4.5, lw=1.4, color=COLOURS[0])
+    for sign, fill in ((1, "full"), (-1, "none")):
+        rows = np.flatnonzero(sign * value > 0)
+        size = np.abs(value[rows])
+        bars = np.stack([np.minimum(error[rows], 0.9 * size), error[rows]])  # ends above zero
+        axes.errorbar(
+            size, rows, xerr=bars, fmt="o", ms=4.5, lw=1.4, color=COLOURS[0], fillstyle=fill
+        )
     axes.set_xscale("log")
     axes.grid(True)
     axes.set_axisbelow(True)

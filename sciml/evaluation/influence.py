@@ -10,6 +10,7 @@ from sciml.evaluation.page import count, number
 
 INFLUENCE = "influence.json"
 FIGURE = "queries"  # its name in the folder `influence`
+PANELS, LISTED = 8, 20  # queries in the figure, and in tables
 SPARSE = 0.5  # share of the parameters in blocks below which a note says so
 COLUMNS = ("Test sample", "Error", "Loss", "Helped", "Score", "Share", "Hurt", "Score")
 MEANING = (
@@ -53,6 +54,10 @@ def notes(record: Mapping[str, Any]) -> list[str]:
             "Less than half of the parameters lie in Kronecker blocks. For the others the "
             "curvature is taken as diagonal, and the order is less certain."
         )
+    if len(record["queries"]) > LISTED:
+        found.append(
+            f"The first {LISTED} of {len(record['queries'])} test samples; all are in {INFLUENCE}."
+        )
     if record["failures"]:
         found.append(f"The curvature of {', '.join(record['failures'])} could not be computed.")
     return found
@@ -61,7 +66,7 @@ def notes(record: Mapping[str, Any]) -> list[str]:
 def rows(record: Mapping[str, Any]) -> list[list[str]]:
     """`COLUMNS` as text: a row for each rank, the first one of a query names it."""
     found = []
-    for query in record["queries"]:
+    for query in record["queries"][:LISTED]:
         helped, hurt, share = query["helped"], query["hurt"], 0.0
         name = [str(query["number"]), f"{number(100 * query['error'])} %", number(query["loss"])]
         for rank in range(max(len(helped), len(hurt), 1)):
@@ -89,10 +94,13 @@ def caption(record: Mapping[str, Any]) -> str:
     """Of the figure."""
     text = (
         "Test samples, the error prediction − truth, and the inputs of the training samples that "
-        "have helped the prediction most, the first on the left"
+        "have helped the prediction most, the first of them "
     )
+    text += "first in the legend" if record["ndim"] == 1 else "on the left"
     more = {1: "; dotted: the input of the test sample", 3: ", all on the mid-plane"}
     text += more.get(record["ndim"], "") + "."
+    if len(record["queries"]) > PANELS:
+        text += f" The first {PANELS} of {len(record['queries'])}."
     if len({query["field"] for query in record["queries"]}) > 1:
         text += " Of each test sample, the field with the largest error."
     return text

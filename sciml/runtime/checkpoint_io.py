@@ -67,6 +67,10 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if "://" in str(path):
         raise ValueError(f"{path}: checkpoints are read from files only; copy it here first.")
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(
+            f"{path}: is a folder; checkpoints are files, such as runs/.../checkpoints/best.ckpt."
+        )
     if not path.is_file():
         raise ValueError(f"{path}: no such checkpoint.")
     data = io.BytesIO(path.read_bytes())

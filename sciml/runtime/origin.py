@@ -38,6 +38,12 @@ def origin(config: DictConfig, facts: Mapping[str, Any], grid: Grid) -> dict[str
     """
     settings = {f"data.{key}": facts[key] for key in ("hash", "split", "train_files")}
     settings |= {f"data.{axis.name}": _sides(axis) for axis in grid.axes}
+    return settings | chosen_settings(config)
+
+
+def chosen_settings(config: DictConfig) -> dict[str, Any]:
+    """Those of `origin` that are known before the data are."""
+    settings: dict[str, Any] = {}
     chosen = {section: config[section] for section in SECTIONS if section in config}
     chosen |= {f"data.{part}": config.data[part] for part in READ_BY if part in config.data}
     for section, value in chosen.items():
@@ -46,15 +52,27 @@ def origin(config: DictConfig, facts: Mapping[str, Any], grid: Grid) -> dict[str
     return settings
 
 
-def require_same_run(settings: Mapping[str, Any], checkpoint: Mapping[str, Any], path: str) -> None:
-    """ValueError naming what differs between a run and the one that wrote `checkpoint`."""
+def require_same_run(
+    settings: Mapping[str, Any], checkpoint: Mapping[str, Any], path: str, *, data: bool = True
+) -> None:
+    """ValueError naming what differs between a run and the one that wrote `checkpoint`, `data`
+    included. Of a section with another `_target_` that one alone is named.
+    """
     if KEY not in checkpoint:
         raise ValueError(f"{path}: does not say what it was trained with, a run cannot go on.")
     then = checkpoint[KEY]
+    changed = [
+        key
+        for key in [*then, *sorted(settings.keys() - then.keys())]
+        if key not in (*MAY_CHANGE, FILES)
+        and (data or not key.startswith("data."))
+        and then.get(key) != settings.get(key)
+    ]
+    others = {key.removesuffix("_target_") for key in changed if key.endswith("._target_")}
     different = [
         f"{key} was {then.get(key, 'not set')}, is {settings.get(key, 'not set')}"
-        for key in [*then, *(settings.keys() - then.keys())]
-        if key not in (*MAY_CHANGE, FILES) and then.get(key) != settings.get(key)
+        for key in changed
+        if key.endswith("._target_") or not any(key.startswith(other) for other in others)
     ]
     if different:
         raise ValueError(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from datasets.build import instantiate
@@ -51,6 +52,9 @@ class TrainedRun:
         _require_same_data(dataset.facts(), checkpoint.get(KEY), ckpt_path)
         task = build_task(config, dataset, prepare=False)
         require_fit(task, checkpoint, ckpt_path)
+        weights = [checkpoint["state_dict"][name] for name, _ in task.named_parameters()]
+        if any(weight.real.dtype == torch.float64 for weight in weights):
+            task = task.double()  # trained with trainer.precision=64-true
         load_weights(task, checkpoint)
         return cls(folder, config, checkpoint, dataset, task.eval())
 
@@ -63,6 +67,8 @@ def _place(config: DictConfig, data_dir: str | None) -> dict[str, str]:
             f"data_dir={data_dir}: the data of this run were not computed below a folder; say "
             "where they are as data=... has it, such as +data.path=... or +data.input=..."
         )
+    if not Path(data_dir).is_dir():
+        raise ValueError(f"data_dir={data_dir}: no such folder.")
     return {"root": data_dir}
 
 
