@@ -3,6 +3,7 @@ scripts.
 """
 
 import json
+import math
 import shlex
 import statistics
 import sys
@@ -85,8 +86,8 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def half_width(values: Sequence[float]) -> float | None:
-    """Of the 95 % t-interval of their mean; None for a single value."""
-    if len(values) < 2:
+    """Of the 95 % t-interval of their mean; None for a single value, and with an infinite one."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
         return None
     spread = student.ppf(0.975, len(values) - 1) * statistics.stdev(values)
     return float(spread) / len(values) ** 0.5

@@ -205,7 +205,10 @@ def test_a_nan_in_any_row_is_found_before_training(folder, capsys, parts, part):
 
 def test_the_checkpoint_of_another_model_is_explained(folder, capsys, arrays, finished):
     best = finished[0] / "checkpoints" / "best.ckpt"
-    outcome = main(*arrays, *TINY, "model.width=8", f"ckpt_path={best}", capsys=capsys)
+    other = [*arrays, *TINY, "model.width=8", f"ckpt_path={best}"]
+    outcome = main(*other, capsys=capsys)
+    refused(outcome, str(best), "a run goes on with the settings", "model.width was", "config.yaml")
+    outcome = main(*other, "fit=false", capsys=capsys)
     refused(
         outcome, str(best), "a checkpoint of another model", "has shape", "expected", "config.yaml"
     )
