@@ -12,8 +12,8 @@ data, which nothing else has seen, and on as many training samples, with 95 % t-
 thread each.
 
 "in x of the time" repeats the seeds with steps and schedule shortened to that share. Results are
-kept in lines of JSON below `--keep`; what is there is not computed again. All trainings behind the
-tables of docs/curvature.md are kept in benchmarks/results/gain.
+kept in lines of JSON below `--keep`; what is there is not computed again. The
+trainings of FNOs behind docs/curvature.md are kept in benchmarks/results/gain.
 """
 
 import argparse

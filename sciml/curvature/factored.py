@@ -1,9 +1,8 @@
 """Curvature of a loss in blocks, one for each layer of a model that is known."""
 
 import logging
-import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -14,6 +13,7 @@ from sciml.curvature.capture import Capture, Fisher
 from sciml.curvature.coverage import cover
 from sciml.curvature.diagonal import Diagonal
 from sciml.curvature.factors import CoreLayer
+from sciml.curvature.finite import finite
 from sciml.curvature.linear import Sharing
 from sciml.curvature.pairs import layouts
 from sciml.curvature.parameter_vector import real
@@ -296,9 +296,3 @@ class Factored:
                 ) from error
         for name, diagonal in self.diagonals.items():
             diagonal.mean.copy_(state["diagonals"][name])
-
-
-def finite(tensors: list[Tensor]) -> Iterator[bool]:
-    """Of each real tensor whether all of it is, by its largest entry."""
-    if tensors:
-        yield from torch.stack(torch._foreach_norm(tensors, math.inf)).isfinite().tolist()

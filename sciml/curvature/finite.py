@@ -1,0 +1,13 @@
+"""Which tensors hold finite numbers alone."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+
+def finite(tensors: list[Tensor]) -> Iterator[bool]:
+    """Of each real tensor whether all of it is, by its largest entry."""
+    if tensors:
+        yield from torch.stack(torch._foreach_norm(tensors, math.inf)).isfinite().tolist()
