@@ -109,7 +109,8 @@ def tensors(state: Any) -> list[Tensor]:
 
 
 def rows_of(name: str, case: Case, methods: list[str], rounds: int) -> list[dict]:
-    learners = {m: Learner(case, METHODS.get(m, [])) for m in ["adamw", *methods]}
+    overrides = {"adamw": ["curvature=none"]} | {m: METHODS[m] for m in methods}
+    learners = {m: Learner(case, o) for m, o in overrides.items()}
     for learner in learners.values():
         learner.block()
     taken: dict[str, list[float]] = {m: [] for m in learners}

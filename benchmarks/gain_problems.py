@@ -111,11 +111,13 @@ def _library() -> dict[str, list[dict]]:
     lr = (4e-3, 8e-3, 1.6e-2, 3.2e-2)
     soap = {KEY: "SOAP", f"{KEY}.precondition_frequency": 20}
     shampoo = {KEY: "ScalableShampoo", f"{KEY}.preconditioning_compute_steps": 20}
+    shampoo[f"{KEY}.moving_average_for_momentum"] = True  # a sum would make steps ten times longer
+    slow = (2.5e-4, 5e-4, 1e-3, 2e-3)  # its squares begin at zero: early steps are up to 30 lr
     muon = grid(**{RATE: (5e-3, 1e-2, 2e-2, 4e-2), f"{KEY}.adamw_share": (0.2, 0.5)})
     return {
         "library_soap": [soap | t for t in grid(**{RATE: lr, f"{KEY}.eps": (1e-8, 1e-4)})],
         "library_shampoo": [
-            shampoo | t for t in grid(**{RATE: lr, f"{KEY}.matrix_eps": (1e-6, 1e-3)})
+            shampoo | t for t in grid(**{RATE: slow, f"{KEY}.matrix_eps": (1e-6, 1e-3)})
         ],
         "library_muon": [{KEY: "Muon"} | t for t in muon],
     }

@@ -50,7 +50,7 @@ def command(*overrides: str, capsys) -> Outcome:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, arrays) -> Path:
     folder = tmp_path_factory.mktemp("analyse") / "run"
-    finish(folder, *arrays)
+    finish(folder, *arrays, "curvature=none")
     return folder
 
 

@@ -51,6 +51,7 @@ def test_a_run_from_another_folder(finished):
     assert [line.split()[0] for line in lines] == [
         "data",
         "model",
+        "curvature",
         "epoch",
         "epoch",
         "test",
@@ -58,9 +59,10 @@ def test_a_run_from_another_folder(finished):
     ]
     assert "input -> target on 12 x 12" in lines[0]
     assert "fno-arrays" in lines[1]
+    assert "KFAC: " in lines[2] and "parameters in Kronecker blocks" in lines[2]
     error = 100 * json.loads((path / "metrics.json").read_text())["test/relative_l2"]
-    assert f"relative L2 error {error:.2f} % on 12x12 (4 samples)" in lines[4]
-    assert lines[5].endswith(f"{path}/report.html")
+    assert f"relative L2 error {error:.2f} % on 12x12 (4 samples)" in lines[5]
+    assert lines[6].endswith(f"{path}/report.html")
     assert "command" in json.loads((path / "run.json").read_text())
 
 
@@ -242,7 +244,7 @@ def test_evaluation_from_the_command_line_repeats_the_figure(
     best = path / "checkpoints" / "best.ckpt"
     again = main(*arrays, *TINY, "fit=false", f"ckpt_path={best}", capsys=capsys)
     assert (again.code, again.err) == (0, "")
-    assert again.out.splitlines()[2] == outcome.out.splitlines()[4]
+    assert again.out.splitlines()[2] == outcome.out.splitlines()[5]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")

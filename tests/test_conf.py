@@ -67,6 +67,32 @@ def test_models_in_one_and_three_dimensions(name, shape):
     learns(build_model(name, shape, (1, 2), FEW_MODES[name]), shape, (1, 2))
 
 
+@pytest.mark.parametrize(
+    "asked, method",
+    [
+        ([], "KFAC"),
+        (["model=tfno"], "KFAC"),
+        (["data=burgers", "optimizer.lr=1e-3"], "KFAC"),
+        (["curvature.floor=0.1"], "KFAC"),
+        (["model=tfno", "curvature=none"], None),
+        (["curvature=ekfac"], "EKFAC"),
+        (["model=deeponet"], None),
+        (["model=unet", "curvature=kfac"], "KFAC"),
+        *(([f"optimizer={name}"], None) for name in GROUPS["optimizer"] if name != "adamw"),
+        *(([f"experiment={name}"], None) for name in GROUPS["experiment"]),
+        (["experiment=burgers", "curvature=kfac"], "KFAC"),
+        (["task=physics"], None),
+        (["task=rollout", "data=navier_stokes_1e-3"], None),
+        (["task=rollout", "data=navier_stokes_1e-3", "curvature=mkor"], "MKOR"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else str(x),
+)
+def test_the_method_follows_the_measured_table_unless_it_is_chosen(asked, method):
+    """K-FAC for the models, the task and the optimizer that docs/curvature.md has figures of."""
+    target = compose(asked).curvature.get("_target_")
+    assert target == (None if method is None else f"sciml.curvature.{method}")
+
+
 def test_channels_are_never_written_in_yaml():
     for path in CONF.rglob("model/*.yaml"):
         assert not re.search(r"\b(in|out)_channels\s*:", path.read_text()), path.name

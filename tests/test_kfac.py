@@ -266,6 +266,28 @@ def test_factors_that_are_not_finite_are_left_out_and_named():
     assert all(q.isfinite().all() for q in p.model.parameters())
 
 
+@pytest.mark.parametrize("graft", [True, False])
+def test_a_step_that_is_not_finite_is_left_out_and_named(graft):
+    """The others move as they would have."""
+    twins = [problem(), problem()]
+    for p in twins:
+        torch.manual_seed(0)
+        steps = optimizer(p.model, graft=graft)
+        steps.attach(p.model, p.objective)
+        p.gradients()
+        steps.step()
+        if p is twins[0]:
+            steps.curvature.blocks["blocks.0.skip"].inverses[0].fill_(1e38)
+            with pytest.warns(UserWarning, match="skip.weight, pass .* its step is not finite; it"):
+                steps.step()
+        else:
+            steps.step()
+    moved, reference = (dict(p.model.named_parameters()) for p in twins)
+    left = {n for n in moved if not torch.equal(moved[n], reference[n])}
+    assert left == {"blocks.0.skip.weight"}
+    assert all(q.isfinite().all() for q in moved.values())
+
+
 def test_an_indefinite_factor_keeps_the_last_good_inverse_and_is_named():
     p = problem()
     steps = optimizer(p.model)

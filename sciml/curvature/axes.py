@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sciml.curvature.kronecker import damped_inverse
 from sciml.curvature.packing import packed, unpacked
+from sciml.curvature.wide import wide
 
 
 class AxisTokens(NamedTuple):
@@ -52,11 +53,11 @@ class AxisKronecker:
         """`floor` has no meaning here."""
         failures, share = 0, damping ** (1 / len(self.shape))
         for packed_factor, kept, n in zip(self.factors, self.inverses, self.shape, strict=True):
-            A = unpacked(packed_factor.double(), n)
+            A = unpacked(wide(packed_factor), n)
             mean = A.diagonal(dim1=-2, dim2=-1).real.mean(-1)
             shift = torch.where(mean > 0, mean * share, 1.0)
             inverse, valid = damped_inverse(A, shift)
-            new = inverse[0].to(kept.dtype)
+            new = inverse[0].to(kept)
             if bool(valid) and bool(new.isfinite().all()):
                 kept.copy_(new)
             else:

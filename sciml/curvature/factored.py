@@ -178,13 +178,13 @@ class Factored:
                 self.blocks[name].absorb(found, self._weight(name))
             else:
                 self._miss(name)
-                self._failed(name, "its statistics are not finite; those of before stay")
+                self.failed(name, "its statistics are not finite; those of before stay")
         for (name, diagonal), square in zip(self.diagonals.items(), squares, strict=True):
             if next(is_finite):
                 diagonal.absorb(square, self._weight(name))
             else:
                 self._miss(name)
-                self._failed(name, "its diagonal is not finite; that of before stays")
+                self.failed(name, "its diagonal is not finite; that of before stays")
 
     def _miss(self, name: str) -> None:
         if self._missed.get(name, 0) == self.passes - 1:
@@ -198,11 +198,12 @@ class Factored:
         """Renew the inverses."""
         for name, block in self.blocks.items():
             if count := block.refresh(self.damping, self.floor):
-                self._failed(
+                self.failed(
                     name, f"{count} of its factors have no inverse; the last good ones stay"
                 )
 
-    def _failed(self, name: str, reason: str) -> None:
+    def failed(self, name: str, reason: str) -> None:
+        """Something that has been left as it was."""
         self.failures[name] = self.failures.get(name, 0) + 1
         if self.failures[name] == 1:
             warnings.warn(f"curvature of {name}, pass {self.passes}: {reason}.", stacklevel=2)

@@ -156,7 +156,9 @@ class KFAC(Optimizer):
         moments = self._moments
         moments.update()
         moves = self.curvature.apply(lambda p: None if p.grad is None else self.state[p]["exp_avg"])
-        moments.move(moves, graft=self.graft, bound=self._bound())
+        for p in moments.move(moves, graft=self.graft, bound=self._bound()):
+            name = next(n for n, q in self.curvature.parameters.items() if q is p)
+            self.curvature.failed(name, "its step is not finite; it stays where it is")
 
     def _bound(self) -> float | None:
         """Of the change by a step; none while there is no loss to compare it with."""

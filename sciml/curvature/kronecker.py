@@ -6,6 +6,7 @@ from torch import Tensor
 from sciml.curvature.packing import packed, unpacked
 from sciml.curvature.parameter_vector import real
 from sciml.curvature.tokens import Layer, Tokens
+from sciml.curvature.wide import wide
 
 ATTEMPTS = 6  # tenfold increases of the damping before a matrix counts as not invertible
 
@@ -50,7 +51,7 @@ class Kronecker:
 
     def damping(self, damping: float, floor: float) -> tuple[list[Tensor], Tensor, Tensor]:
         """Factors in double precision, lambda [K] and pi [K]."""
-        A, B = (unpacked(f.double(), n) for f, n in zip(self.factors, self.shape[1:], strict=True))
+        A, B = (unpacked(wide(f), n) for f, n in zip(self.factors, self.shape[1:], strict=True))
         means = [F.diagonal(dim1=-2, dim2=-1).real.mean(-1).clamp_min(0.0) for F in (A, B)]
         t = means[0] * means[1]
         shift = damping * t + (floor * t.max() if self.has_modes else 0.0)
@@ -69,7 +70,7 @@ class Kronecker:
             if index == 1:
                 inverse = inverse.conj()
             kept = self.inverses[index]
-            new = inverse.to(kept.dtype)
+            new, valid = inverse.to(kept), valid.to(kept.device)
             valid &= new.isfinite().flatten(1).all(dim=1)
             if count := int((~valid).sum()):
                 new = torch.where(valid.view(-1, 1, 1), new, kept)

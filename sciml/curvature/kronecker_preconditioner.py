@@ -12,6 +12,7 @@ from sciml.curvature.parameter_vector import real
 from sciml.curvature.preconditioner import DECAY, Diagonalised
 from sciml.curvature.processes import averaged
 from sciml.curvature.tokens import Call, Layer
+from sciml.curvature.wide import wide
 
 
 class Eigenbasis:
@@ -34,8 +35,7 @@ class Eigenbasis:
         """In double precision and on the processor, where small matrices take the least time."""
         try:
             for j, mean in enumerate(self.means):
-                wide = mean.cpu().to(torch.complex128 if mean.is_complex() else torch.float64)
-                self.bases[j] = torch.linalg.eigh(wide).eigenvectors.to(mean)
+                self.bases[j] = torch.linalg.eigh(wide(mean.cpu())).eigenvectors.to(mean)
         except torch.linalg.LinAlgError:
             return False
         return True

@@ -100,17 +100,19 @@ class MFAC(Optimizer):
         products = self.window.absorb(g, m)
         direction = self.window.direction(m, products, self.damping)
         if direction is None:
-            self._failed()
+            self._failed(
+                "the damped matrix of the last gradients has no inverse; the step follows the "
+                "momentum"
+            )
             direction = m
-        moments.move([(p, direction[self._parts[p]].view(real(p).shape)) for p in present])
+        moves = [(p, direction[self._parts[p]].view(real(p).shape)) for p in present]
+        if left := moments.move(moves):
+            self._failed(f"that of {len(left)} tensors is not finite; they stay where they are")
         return loss
 
-    def _failed(self) -> None:
+    def _failed(self, reason: str) -> None:
         self.failures += 1
-        text = (
-            f"curvature, step {self.window.taken}: the damped matrix of the last gradients has no "
-            "inverse; the step follows the momentum."
-        )
+        text = f"curvature, step {self.window.taken}: {reason}."
         if self.failures == 1:
             warnings.warn(text, stacklevel=2)
         log.warning(text)

@@ -96,14 +96,16 @@ class Moments:
                 lengths[i] = norm
         return list(zip(lengths, factors, strict=True))
 
-    def move(self, moves: Moves, *, graft: bool = True, bound: float | None = None) -> None:
+    def move(
+        self, moves: Moves, *, graft: bool = True, bound: float | None = None
+    ) -> list[nn.Parameter]:
         """One step of parameters, d = -c P(m) for each in its direction P(m), in the shape of its
         real numbers: with c such that |d| = lr |u|, or without `graft` c = lr / (1 - beta_1^t).
         All are shorter, and decay by as much less, where sum c^2 m.P(m), which is d.P^(-1) d,
-        exceeds `bound`.
+        exceeds `bound`. Parameters whose d is not finite stay where they are and are returned.
         """
         if not moves:
-            return
+            return []
         parameters, directions = zip(*moves, strict=True)
         lengths, factors, groups = zip(*(self._lengths[p] for p in parameters), strict=True)
         norms = torch.stack(torch._foreach_norm(directions))
@@ -121,9 +123,15 @@ class Moments:
             change = torch.dot(scales.square(), torch.stack([x.sum() for x in products]))
             share = (bound / change.clamp_min(TINY)).sqrt().clamp_max(1.0)
             scales = scales * share
+        valid = (norms.isfinite() & scales.isfinite()).tolist()
+        if not all(valid):
+            rest = [move for move, good in zip(moves, valid, strict=True) if good]
+            left = [p for p, good in zip(parameters, valid, strict=True) if not good]
+            return left + self.move(rest, graft=graft, bound=bound)
         self._decay(share)
         numbers = [real(p) for p in parameters]
         torch._foreach_addcmul_(numbers, directions, scales.unbind(), -1.0)
+        return []
 
     def _decay(self, share: Tensor | float = 1.0) -> None:
         """Shrink parameters by their weight decay times lr times `share`."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from sciml.curvature.packing import packed, unpacked
 from sciml.curvature.parameter_vector import real
 from sciml.curvature.tokens import Layer, Tokens
+from sciml.curvature.wide import wide
 
 Eigenvalues = Literal["corrected", "scaled"]
 JITTERS = (0.0, 1e-12, 1e-8, 1e-4)  # relative, tried in turn where eigenvectors are not found
@@ -99,7 +100,7 @@ class SharedBasis:
 
     def damp(self, damping: float, floor: float) -> None:
         """lambda for the present eigenvalues."""
-        mean = self.eigenvalues().double().mean((1, 2))
+        mean = wide(self.eigenvalues()).mean((1, 2))
         shift = damping * mean + (floor * mean.max() if self.has_modes else 0.0)
         self.shift.copy_(torch.where(shift > 0, shift, 1.0))
 
@@ -149,8 +150,7 @@ def _eigenvectors(H: Tensor) -> tuple[Tensor, Tensor] | None:
     """In double precision on the processor, where small matrices take the least time."""
     if not H.isfinite().all():
         return None
-    H = H.detach().cpu()
-    H = H.to(torch.complex128 if H.is_complex() else torch.float64)
+    H = wide(H.detach().cpu())
     size = H.diagonal(dim1=-2, dim2=-1).real.mean(-1)[:, None, None]
     for jitter in JITTERS:
         try:

@@ -12,6 +12,7 @@ from sciml.curvature.adamw import adamw
 from sciml.curvature.matrices import Matrices
 from sciml.curvature.pairs import PairedOptimizer
 from sciml.curvature.parameter_vector import real
+from sciml.curvature.wide import wide
 
 log = logging.getLogger(__name__)
 SIDES = ("left", "right")
@@ -185,21 +186,17 @@ class SpectralSOAP(PairedOptimizer):
 
 def _eigenvectors(P: Tensor, Q: Tensor) -> tuple[Tensor, None]:
     """Of Hermitian P, those of the largest eigenvalues first."""
-    return torch.linalg.eigh(_doubled(P)).eigenvectors.flip(-1).to(Q.dtype), None
+    return torch.linalg.eigh(wide(P)).eigenvectors.flip(-1).to(Q), None
 
 
 def _iterated(P: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
     """One step of orthogonal iteration, algorithm 4, from Q with its columns in the `order` of
     their Rayleigh quotients: without sorting, columns would exchange places step by step.
     """
-    P, Q, dtype = _doubled(P), _doubled(Q), Q.dtype
+    like, P, Q = Q, wide(P), wide(Q)
     image = P @ Q
     order = (Q.conj() * image).sum(0).real.argsort(descending=True, stable=True)
-    return torch.linalg.qr(image[:, order]).Q.to(dtype), order
-
-
-def _doubled(x: Tensor) -> Tensor:
-    return x.to(torch.complex128 if x.is_complex() else torch.float64)
+    return torch.linalg.qr(image[:, order]).Q.to(like), order.to(like.device)
 
 
 def _like(G: Tensor, x: Tensor | None) -> Tensor | None:
