@@ -83,7 +83,7 @@ def errors(arena: Arena, record: Record, settings: dict, steps: int) -> list[dic
 
     seen = record.get(observed, gradients=settings, seed=TUNING_SEED, steps=steps)
     kept = np.array(seen["norms"])
-    made = PLAIN | {"refined": lambda o, n: Following(o, refined(kept, n).tolist())}
+    made = PLAIN | {"refined": lambda o, n: Following(o, refined(kept, n, warmup=WARMUP).tolist())}
     rows = []
     for name, schedule in made.items():
         found = [100 * run(name, schedule, seed)["test"] for seed in SEEDS]

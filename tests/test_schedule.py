@@ -74,7 +74,17 @@ def test_norms_are_read_from_a_run_and_the_one_before_it(tmp_path):
     assert recorded(tmp_path).tolist() == [1.0] * 9 + [2.0] * 11  # 99 was repeated
     found = rates(RefinedSchedule(str(tmp_path)), 50)
     assert max(found) == pytest.approx(0.4)
-    assert found == pytest.approx(list(0.4 * refined(recorded(tmp_path), 50)))
+    assert found == pytest.approx(list(0.4 * refined(recorded(tmp_path), 50, warmup=0.05)))
+
+
+def test_small_gradients_at_the_start_do_not_shrink_all_other_rates():
+    """With the warm-up: the straight line of constant norms. Without it: a peak of a few steps."""
+    norms = np.where(np.arange(100) < 2, 0.1, 1.0)
+    found, plain = refined(norms, 400, warmup=0.05), refined(norms, 400)
+    line = refined(np.ones(100), 400)
+    assert found[20:] == pytest.approx(line[20:] / line[20], rel=0.03)
+    assert found[:20] == pytest.approx((np.arange(20) + 1) / 21)
+    assert plain[40:].max() < 0.11 and plain.argmax() == 0
 
 
 @pytest.mark.parametrize(
@@ -89,6 +99,12 @@ def test_a_run_without_gradients_is_refused(tmp_path, norms):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         rates(RefinedSchedule(str(tmp_path / "none")), 50)
+
+
+@pytest.mark.parametrize("warmup", [-0.1, 1.0])
+def test_a_warmup_longer_than_the_run_is_refused(tmp_path, warmup):
+    with pytest.raises(ValueError, match=f"warmup={warmup} must lie between 0 and 1"):
+        RefinedSchedule(str(tmp_path), warmup=warmup)
 
 
 @pytest.mark.parametrize("window", [0.0, 1.0])

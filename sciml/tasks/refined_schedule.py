@@ -21,21 +21,29 @@ class RefinedSchedule:
     [Defazio et al. 2023, arXiv:2310.07831, theorem 1 and section 3 on Adam, whose steps go with the
     1-norm; medians over the share `window` of the run]. Constant norms give the straight line from
     lr to zero; large gradients at the start give a warm-up, gradients that shrink towards the end a
-    longer stay at large rates and a faster fall. The other run may have had any number of steps. It
-    should be like the one to come: same model, data, loss, batch size, and a learning rate that
-    suited it.
+    longer stay at large rates and a faster fall. During the share `warmup` of the steps rates go no
+    higher than a straight line up to what they are at its end, which is not in the paper: a
+    relative loss has gradients ten times smaller before anything is learned, and a peak of a few
+    steps at the start would leave all other rates a tenth of lr. The other run may have had any
+    number of steps. It should be like the one to come: same model, data, loss, batch size, and a
+    learning rate that suited it.
     """
 
-    def __init__(self, of: str, window: float = 0.1):
+    def __init__(self, of: str, window: float = 0.1, warmup: float = 0.05):
         if not 0 < window < 1:
             raise ValueError(f"RefinedSchedule: window={window} must lie between 0 and 1.")
-        self.of, self.window = Path(of), window
+        if not 0 <= warmup < 1:
+            raise ValueError(
+                f"RefinedSchedule: warmup={warmup} must lie between 0 and 1, 1 left out."
+            )
+        self.of, self.window, self.warmup = Path(of), window, warmup
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
-        return Following(optimizer, refined(recorded(self.of), total_steps, self.window).tolist())
+        factors = refined(recorded(self.of), total_steps, self.window, self.warmup)
+        return Following(optimizer, factors.tolist())
 
 
-def refined(norms: np.ndarray, steps: int, window: float = 0.1) -> np.ndarray:
+def refined(norms: np.ndarray, steps: int, window: float = 0.1, warmup: float = 0.0) -> np.ndarray:
     """Factors [steps] for 1-norms [n] of gradients at equal distances through a run."""
     width = max(1, round(window * len(norms))) // 2
     padded = np.concatenate(
@@ -46,6 +54,9 @@ def refined(norms: np.ndarray, steps: int, window: float = 0.1) -> np.ndarray:
     w = 1 / np.interp(places, (np.arange(len(smooth)) + 0.5) / len(smooth), smooth)
     after = np.cumsum(w[::-1])[::-1] - w / 2  # half of its own: the last step is not nothing
     factors = w * after
+    rising = int(warmup * steps)
+    line = (np.arange(rising) + 1) / (rising + 1) * factors[rising]
+    factors[:rising] = np.minimum(factors[:rising], line)
     return factors / factors.max()
 
 
