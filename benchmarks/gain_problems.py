@@ -63,7 +63,7 @@ PROBLEMS = {
     "darcy_fno": Problem([*DARCY, "model=fno"], 16, 400),
     "darcy_tfno": Problem([*DARCY, "model=tfno", "model.width=24", "model.modes=10"], 16, 300),
     "darcy_mgno": Problem([*DARCY, "model=mgno"], 16, 200, 0.25, has_modes=False),
-    "darcy_unet": Problem([*DARCY, "model=unet"], 16, 200, has_modes=False),
+    "darcy_unet": Problem([*DARCY, "model=unet"], 16, 200, 0.25, has_modes=False),
 }
 
 
