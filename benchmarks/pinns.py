@@ -164,16 +164,11 @@ def method(name: str, settings: dict, learner: Learner) -> torch.optim.Optimizer
     return optimizer
 
 
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 OFTEN = {"factor_period": 5, "inverse_period": 5}
 TRIALS = {
-    "adamw": [{"lr": lr} for lr in (3e-4, 1e-3, 3e-3, 1e-2)],
-    "kfac": [
-        *({"lr": lr, **OFTEN, "damping": 1e-4} for lr in (1e-3, 5e-3)),
-        *(
-            {"lr": 1.0, **OFTEN, "damping": 1e-4, "graft": False, "kl_clip": bound}
-            for bound in (1e-1, 1e-2)
-        ),
-    ],
+    "adamw": [{"lr": lr} for lr in RATES],
+    "kfac": [{"lr": lr, **OFTEN, "damping": 1e-4} for lr in RATES],
     "newton_cg": [
         {"preconditioner": p, "damping": d, "max_iterations": 100, "progress": 1e-3}
         for p in ("kfac", "jacobi")
