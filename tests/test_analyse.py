@@ -74,6 +74,14 @@ def test_the_loss_is_that_of_the_training(run, record):
     assert record["gradient_norm"] == pytest.approx(float(norm), rel=1e-4)
 
 
+def test_a_second_order_run_has_no_rate_of_adam(arrays, tmp_path):
+    """The default of the model: its rate is no rate along Adam's direction, and that is told."""
+    finish(tmp_path / "run", *arrays)
+    record = analyse(asked(tmp_path / "run"))[1]
+    assert record["steps_along"] == "KFAC" and "adam" not in record["learning_rate"]
+    assert dict(summary(record))["Stable rate, Adam"] == "none for this run: its steps are KFAC's"
+
+
 def test_spectrum_and_traces_agree_with_one_another(run, record):
     hessian, layers = record["hessian"], record["layers"]
     first, *others = hessian["eigenvalues"]

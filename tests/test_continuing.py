@@ -85,6 +85,14 @@ def test_of_another_method_its_name_is_told_alone(complete, arrays, tmp_path):
     assert "curvature.damping" not in str(error.value)
 
 
+def test_a_run_of_before_is_told_to_go_on_without_curvature(arrays, tmp_path):
+    """One whose settings had none, now that the model has one of its own."""
+    finish(tmp_path / "first", *arrays, "curvature=none")
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match=r"_target_ was not set, is .*KFAC.* had curvature=none"):
+        finish(tmp_path / "second", *arrays, f"ckpt_path={last}")
+
+
 def test_a_run_does_not_go_on_with_other_data(complete, tmp_path):
     last = complete[0] / "checkpoints" / "last.ckpt"
     other = save_pairs(tmp_path / "data", *smooth_pairs(seed=1))

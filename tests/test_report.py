@@ -286,6 +286,18 @@ def test_nothing_is_left_beside_the_report_and_a_second_one_replaces_it(run, no_
     assert sorted(path.name for path in run.iterdir()) == before
 
 
+def test_what_failed_in_a_second_order_run_is_told(tmp_path, no_pictures):
+    folder = make_run(tmp_path / "run")
+    failures = {"lifting": 2, "gate": 1200, "skip": 12, "projection": 1}
+    rewrite(folder / "run.json", {"curvature": {"summary": "KFAC: all", "failures": failures}})
+    write_report(folder)
+    text = Page(folder / "report.html").text
+    assert "gate (1,200), skip (12), lifting (2) and 1 more" in text
+    rewrite(folder / "run.json", {"curvature": {"summary": "KFAC: all", "failures": {}}})
+    write_report(folder)
+    assert "Failed in it" not in Page(folder / "report.html").text
+
+
 def test_hostile_text_is_shown_and_not_run(tmp_path, no_pictures):
     hostile = "<script>alert('&')</script>"
     folder = make_run(tmp_path / "run")

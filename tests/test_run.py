@@ -292,6 +292,14 @@ def test_a_run_stops_before_its_weights_are_nan(arrays, tmp_path, no_report, mon
     assert watched.finite()
 
 
+def test_a_second_order_run_stops_where_no_step_is_finite(arrays, tmp_path, no_report, monkeypatch):
+    """Its steps stay out of the weights: it would go on to the end with those of the beginning."""
+    watched = Watched(monkeypatch)
+    with pytest.raises(NonFiniteError, match=r"the step of no tensor is finite.* optimizer.lr"):
+        finish(tmp_path / "run", *arrays, "optimizer.lr=1e36", "task.schedule.warmup=0.99")
+    assert watched.finite()
+
+
 def test_without_the_guard_the_weights_become_nan(arrays, tmp_path, no_report, monkeypatch):
     watched = Watched(monkeypatch)
     monkeypatch.setattr("sciml.runtime.training.FiniteGuard", Callback)

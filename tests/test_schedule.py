@@ -68,10 +68,20 @@ def test_spikes_do_not_count():
     assert refined(norms, 300) == pytest.approx(refined(np.ones(100), 300))
 
 
+@pytest.mark.parametrize("place", [0, 8, 49])
+def test_one_gradient_of_a_short_run_does_not_rule(place):
+    """Of fifty, the least that is taken: small at the start, large or small later."""
+    for size in (0.1, 10.0) if place else (0.1,):
+        norms = np.ones(50)
+        norms[place] = size
+        found, line = refined(norms, 200, warmup=0.05), refined(np.ones(50), 200, warmup=0.05)
+        assert found == pytest.approx(line, rel=0.1, abs=0.02)
+
+
 def test_norms_are_read_from_a_run_and_the_one_before_it(tmp_path):
-    write(tmp_path, {step: 1.0 for step in range(9, 109, 10)}, "earlier.csv")
-    write(tmp_path, {step: 2.0 for step in range(99, 209, 10)})
-    assert recorded(tmp_path).tolist() == [1.0] * 9 + [2.0] * 11  # 99 was repeated
+    write(tmp_path, {step: 1.0 for step in range(9, 309, 10)}, "earlier.csv")
+    write(tmp_path, {step: 2.0 for step in range(299, 509, 10)})
+    assert recorded(tmp_path).tolist() == [1.0] * 29 + [2.0] * 21  # 299 was repeated
     found = rates(RefinedSchedule(str(tmp_path)), 50)
     assert max(found) == pytest.approx(0.4)
     assert found == pytest.approx(list(0.4 * refined(recorded(tmp_path), 50, warmup=0.05)))
@@ -88,11 +98,18 @@ def test_small_gradients_at_the_start_do_not_shrink_all_other_rates():
 
 
 @pytest.mark.parametrize(
-    "norms", [{}, {9: 1.0}, {10 * k: 0.0 for k in range(20)}, {10 * k: np.nan for k in range(20)}]
+    "norms",
+    [
+        {},
+        {9: 1.0},
+        {10 * k: 1.0 for k in range(49)},
+        {10 * k: 0.0 for k in range(20)},
+        {10 * k: np.nan for k in range(20)},
+    ],
 )
 def test_a_run_without_gradients_is_refused(tmp_path, norms):
     write(tmp_path, norms)
-    with pytest.raises(ValueError, match="task.schedule.of=.* at least 100 steps.*schedule=linear"):
+    with pytest.raises(ValueError, match="task.schedule.of=.* at least 500 steps.*schedule=linear"):
         rates(RefinedSchedule(str(tmp_path)), 50)
 
 
@@ -116,9 +133,9 @@ def test_a_window_outside_the_run_is_refused(tmp_path, window):
 def test_a_continued_run_follows_the_schedule_it_began_with(tmp_path):
     """Even if the other run has gone on meanwhile."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
-    write(tmp_path, {10 * k: 1.0 for k in range(20)})
+    write(tmp_path, {10 * k: 1.0 for k in range(50)})
     before = RefinedSchedule(str(tmp_path))(optimizer, 30)
-    write(tmp_path, {10 * k: 1.0 + k**2 for k in range(20)})
+    write(tmp_path, {10 * k: 1.0 + k**2 for k in range(50)})
     after = RefinedSchedule(str(tmp_path))(optimizer, 30)
     after.load_state_dict(before.state_dict())
     for scheduler in (before, after):

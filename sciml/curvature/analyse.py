@@ -72,6 +72,7 @@ def analyse(asked: DictConfig) -> tuple[Path, dict[str, Any]]:
         "precision": str(next(run.task.parameters()).real.dtype).removeprefix("torch."),
         "run_batch_size": run.config.batch_size * run.config.trainer.accumulate_grad_batches,
         "run_rate": OmegaConf.select(run.config, "optimizer.lr"),
+        "steps_along": _steps_along(run),
         **found,
         "seconds": time.monotonic() - start,
     }
@@ -124,6 +125,12 @@ def _scaling(run: TrainedRun) -> "AdamScaling | None":
     if not states or run.config.get("curvature") or run.config.optimizer._target_ not in ADAM:
         return None
     return adam_scaling(states[0], list(run.task.parameters()))
+
+
+def _steps_along(run: TrainedRun) -> str:
+    """The class whose steps the run took."""
+    chosen = run.config.get("curvature") or run.config.optimizer
+    return chosen._target_.rpartition(".")[2]
 
 
 def findings(asked: DictConfig) -> Findings:

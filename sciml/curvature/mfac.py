@@ -60,7 +60,8 @@ class MFAC(Optimizer):
                 f"MFAC: window={window} must be at least 1 and damping={damping} positive."
             )
         super().__init__(optimizer.param_groups, optimizer.defaults)
-        self.damping, self.failures = damping, 0
+        self.damping = damping
+        self.failures: dict[str, int] = {}
         self._pairs: set[int] = set()
         self._parts: dict[nn.Parameter, slice] = {}
         everything = [p for group in self.param_groups for p in group["params"]]
@@ -101,28 +102,44 @@ class MFAC(Optimizer):
         direction = self.window.direction(m, products, self.damping)
         if direction is None:
             self._failed(
+                "direction",
                 "the damped matrix of the last gradients has no inverse; the step follows the "
-                "momentum"
+                "momentum",
             )
             direction = m
         moves = [(p, direction[self._parts[p]].view(real(p).shape)) for p in present]
         if left := moments.move(moves):
-            self._failed(f"that of {len(left)} tensors is not finite; they stay where they are")
+            self._failed(
+                "step", f"that of {len(left)} tensors is not finite; they stay where they are"
+            )
         return loss
 
-    def _failed(self, reason: str) -> None:
-        self.failures += 1
+    def summary(self) -> str:
+        rows = self.window.rows
+        megabytes = rows.numel() * rows.element_size() / 1e6
+        return f"MFAC: the last {len(rows)} gradients, {megabytes:,.1f} MB"
+
+    def facts(self) -> dict:
+        """For the record of a run."""
+        return {
+            "summary": self.summary(),
+            "steps": self.window.taken,
+            "failures": dict(self.failures),
+        }
+
+    def _failed(self, name: str, reason: str) -> None:
+        self.failures[name] = self.failures.get(name, 0) + 1
         text = f"curvature, step {self.window.taken}: {reason}."
-        if self.failures == 1:
+        if self.failures[name] == 1:
             warnings.warn(text, stacklevel=2)
         log.warning(text)
 
     def state_dict(self) -> dict:
-        own = {"failures": self.failures} | self.window.state()
+        own = {"failures": dict(self.failures)} | self.window.state()
         return with_own(super().state_dict(), self, own)
 
     def load_state_dict(self, state_dict: dict) -> None:
         state, own = taken_apart(state_dict, self)
         self.window.load(own)
         super().load_state_dict(state)
-        self.failures = own["failures"]
+        self.failures = dict(own["failures"])

@@ -1,12 +1,15 @@
 """AdamW's moments, and steps of its length in other directions."""
 
+from collections.abc import Container
+
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from sciml.curvature.finite import NonFiniteError
 from sciml.curvature.parameter_vector import real
 
-TINY = 1e-30
+TINY, LARGE = 1e-30, 1e30
 Moves = list[tuple[nn.Parameter, Tensor]]
 
 
@@ -102,7 +105,8 @@ class Moments:
         """One step of parameters, d = -c P(m) for each in its direction P(m), in the shape of its
         real numbers: with c such that |d| = lr |u|, or without `graft` c = lr / (1 - beta_1^t).
         All are shorter, and decay by as much less, where sum c^2 m.P(m), which is d.P^(-1) d,
-        exceeds `bound`. Parameters whose d is not finite stay where they are and are returned.
+        exceeds `bound`. Parameters whose d is not finite stay as they are, do not count in that
+        sum, and are returned; `NonFiniteError` if that is all of them.
         """
         if not moves:
             return []
@@ -112,37 +116,45 @@ class Moments:
         rates = [group["lr"] for group in groups]
         if graft:
             steps = norms.new_tensor([r * f for r, f in zip(rates, factors, strict=True)])
-            scales = steps * torch.stack(lengths) / norms.clamp_min_(TINY)
+            scales = steps * torch.stack(lengths) / norms.clamp_min(TINY)
         else:
             corrected = zip(rates, groups, parameters, strict=True)
             scales = norms.new_tensor([r / self._correction(g, p) for r, g, p in corrected])
-        share = 1.0
+        valid, share = (norms * scales).isfinite(), 1.0
         if bound is not None:
             averages = [self.optimizer.state[p]["exp_avg"] for p in parameters]
             products = torch._foreach_mul(averages, directions)
-            change = torch.dot(scales.square(), torch.stack([x.sum() for x in products]))
+            changes = scales * torch.stack([x.sum() for x in products]) * scales
+            valid &= changes.abs() < LARGE
+            change = changes.where(valid, 0.0).sum()
             share = (bound / change.clamp_min(TINY)).sqrt().clamp_max(1.0)
             scales = scales * share
-        valid = (norms.isfinite() & scales.isfinite()).tolist()
-        if not all(valid):
-            rest = [move for move, good in zip(moves, valid, strict=True) if good]
-            left = [p for p, good in zip(parameters, valid, strict=True) if not good]
-            return left + self.move(rest, graft=graft, bound=bound)
-        self._decay(share)
-        numbers = [real(p) for p in parameters]
-        torch._foreach_addcmul_(numbers, directions, scales.unbind(), -1.0)
-        return []
+        chosen = valid.tolist()
+        if not any(chosen):
+            raise NonFiniteError(
+                "the step of no tensor is finite. The weights are those of the step before. Lower "
+                "optimizer.lr, or set curvature=none."
+            )
+        moved = {p: i for i, p in enumerate(parameters) if chosen[i]}
+        self._decay(moved, share)
+        torch._foreach_addcmul_(
+            [real(p) for p in moved],
+            [directions[i] for i in moved.values()],
+            [scales[i] for i in moved.values()],
+            -1.0,
+        )
+        return [p for p in parameters if p not in moved]
 
-    def _decay(self, share: Tensor | float = 1.0) -> None:
+    def _decay(self, parameters: Container[nn.Parameter], share: Tensor | float = 1.0) -> None:
         """Shrink parameters by their weight decay times lr times `share`."""
         for group in self.optimizer.param_groups:
-            present = [real(p) for p in group["params"] if p in self._lengths]
-            if present and group["weight_decay"]:
-                torch._foreach_mul_(present, 1 - group["lr"] * group["weight_decay"] * share)
+            chosen = [real(p) for p in group["params"] if p in parameters]
+            if chosen and group["weight_decay"]:
+                torch._foreach_mul_(chosen, 1 - group["lr"] * group["weight_decay"] * share)
 
     def first_order(self) -> None:
         """AdamW's own step of all parameters."""
-        self._decay()
+        self._decay(self._lengths)
         for p, (_, _, group) in self._lengths.items():
             state, t = self.optimizer.state[p], self.optimizer.state[p]["step"]
             denominator = state["exp_avg_sq"].sqrt() * (1 - group["betas"][1] ** t) ** -0.5

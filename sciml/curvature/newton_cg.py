@@ -238,6 +238,20 @@ class NewtonCG(Optimizer):
             present = [p for p in group["params"] if p.grad is not None]
             torch._foreach_mul_(present, 1 - share * group["lr"] * group["weight_decay"])
 
+    def summary(self) -> str:
+        rule, solver = type(self.rule).__name__, type(self.preconditioner).__name__
+        return (
+            f"NewtonCG: up to {self.limits.max_iterations} conjugate directions, {solver}, {rule}"
+        )
+
+    def facts(self) -> dict:
+        """For the record of a run."""
+        return {
+            "summary": self.summary(),
+            "steps": self.steps,
+            "failures": dict(self.failures),
+        }
+
     def _failed(self, name: str, reason: str) -> None:
         self.failures[name] = self.failures.get(name, 0) + 1
         if self.failures[name] == 1:

@@ -10,6 +10,7 @@ from sciml.evaluation import curvature_figures as draw
 from sciml.evaluation.page import count, number
 
 CURVATURE = "curvature.json"
+ADAM = ("Adam", "AdamW")
 MEANING = (
     "The rates are those above which a step on all of these samples at once grows along the "
     "steepest direction of a quadratic function, at these weights. They bound a rate from above, "
@@ -59,12 +60,14 @@ def summary(record: Mapping[str, Any]) -> list[tuple[str, str]]:
             "Gauss-Newton matrix",
             f"largest eigenvalue {number(other['eigenvalue'])}, trace {number(other['trace'])}",
         ),
-        *_rates(record["learning_rate"], record["run_rate"]),
+        *_rates(record["learning_rate"], record["run_rate"], record.get("steps_along")),
         *_batches(record["batch_size"], record["samples"], record["run_batch_size"]),
     ]
 
 
-def _rates(found: Mapping[str, Any], highest: float | None) -> list[tuple[str, str]]:
+def _rates(
+    found: Mapping[str, Any], highest: float | None, method: str | None
+) -> list[tuple[str, str]]:
     descent = found["descent"]
     text = f"{number(descent['limit'])} = 2 / {number(descent['eigenvalue'])}"
     rows = [("Stable rate, descent", f"up to {text}")]
@@ -75,6 +78,9 @@ def _rates(found: Mapping[str, Any], highest: float | None) -> list[tuple[str, s
         text += f"; the run has {number(adam['rate'])} here"
         text += f" and {number(highest)} at most" if highest else ""
         rows.append(("Stable rate, Adam", text))
+    elif method:
+        reason = "its checkpoint has no moments" if method in ADAM else f"its steps are {method}'s"
+        rows.append(("Stable rate, Adam", f"none for this run: {reason}"))
     return rows
 
 

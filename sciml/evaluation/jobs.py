@@ -9,10 +9,11 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from scipy.special import stdtrit
 
 
@@ -63,7 +64,7 @@ def read_sweep(folder: Path) -> list[Job]:
     if not folders:
         raise ValueError(f"{folder} holds no job folders (0, 1, ...); give the folder of a sweep.")
     order = sorted(folders, key=lambda path: (not path.name.isdigit(), len(path.name), path.name))
-    return [_read_job(path) for path in order]
+    return _with_methods([_read_job(path) for path in order])
 
 
 def differing(jobs: list[Job]) -> list[str]:
@@ -109,6 +110,28 @@ def _read_job(folder: Path) -> Job:
         figures.get("error", "").strip().partition("\n")[0],
         next(iter(sorted(folder.glob("*.log"))), None),
     )
+
+
+def _with_methods(jobs: list[Job]) -> list[Job]:
+    """The jobs with the `curvature` that their model, task or optimizer chose where nobody did, so
+    that a table shows where jobs differ in it.
+    """
+    chosen = [_method(job.folder / "config.yaml") for job in jobs]
+    if None in chosen or len(set(chosen)) == 1:
+        return jobs
+    return [
+        replace(job, overrides={**job.overrides, "curvature": job.overrides.get("curvature", name)})
+        for job, name in zip(jobs, chosen, strict=True)
+    ]
+
+
+def _method(config: Path) -> str | None:
+    """The method of `curvature` in the configuration of a run; None if there is none to read."""
+    if not config.is_file():
+        return None
+    settings = yaml.safe_load(config.read_text()) or {}
+    target = (settings.get("curvature") or {}).get("_target_")
+    return target.rpartition(".")[2].lower() if target else "none"
 
 
 def _parse(override: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """HTML pages that stand alone: filling templates, numbers as text."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -32,6 +33,13 @@ def duration(seconds: float) -> str:
 def count(value: float) -> str:
     """1,192,801."""
     return f"{value:,.0f}"
+
+
+def tally(counts: Mapping[str, int], most: int = 3) -> str:
+    """The largest counts and how many more there are: `lifting (12), gate (3) and 2 more`."""
+    order = sorted(counts, key=lambda name: -counts[name])
+    text = ", ".join(f"{name} ({count(counts[name])})" for name in order[:most])
+    return f"{text} and {len(order) - most} more" if len(order) > most else text
 
 
 def column(values: list[float | None], digits: int = 3) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from datasets.schema import SPLITS
 from datasets.store import commit
 from sciml.evaluation import curvature, figures, influence, panels
-from sciml.evaluation.page import count, duration, number, render
+from sciml.evaluation.page import count, duration, number, render, tally
 from sciml.evaluation.result import Evaluation
 from sciml.evaluation.rollout_tables import rollout_remarks, rollout_rows
 from sciml.evaluation.run_folder import Run, read_run
@@ -231,6 +231,7 @@ def _data(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _cost(run: Run) -> list[tuple[str, Any]]:
     metrics, machine = run.metrics, run.about.get("machine", {})
+    method = run.about.get("curvature", {})
     cores, threads = machine.get("cores"), machine.get("threads")
     times = (
         ("Whole run", "wall_s"),
@@ -245,7 +246,8 @@ def _cost(run: Run) -> list[tuple[str, Any]]:
         ("Training before the checkpoint, included", duration(before) if before else None),
         ("Peak memory", _memory(metrics["peak_rss_mb"]) if "peak_rss_mb" in metrics else None),
         ("Parameters", count(parameters) if parameters is not None else None),
-        ("Curvature", run.about.get("curvature", {}).get("summary")),
+        ("Curvature", method.get("summary")),
+        ("Failed in it", tally(failures) if (failures := method.get("failures")) else None),
         ("Processor", machine.get("processor")),
         ("Device", machine.get("device")),
         ("Cores, threads", f"{cores}, {threads}" if cores and threads else cores or threads),

@@ -4,9 +4,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
-
-class NonFiniteError(ValueError):
-    """A loss or gradient is NaN or infinite."""
+from sciml.curvature.finite import NonFiniteError
 
 
 class FiniteGuard(Callback):

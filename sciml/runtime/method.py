@@ -5,10 +5,12 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from sciml.evaluation.page import tally
+
 
 class Method(Callback):
     """Prints the `summary()` of the optimizer before the first batch, if it has one, and keeps its
-    `facts()`, plain values, as they are at the end.
+    `facts()`, plain values, as they are at the end. What failed on the way is printed then.
     """
 
     def __init__(self):
@@ -23,3 +25,5 @@ class Method(Callback):
         for optimizer in trainer.optimizers:
             if hasattr(optimizer, "facts"):
                 self.facts = optimizer.facts()
+        if failures := self.facts.get("failures"):
+            print(f"curvature failed for {tally(failures)}: train.log has the reasons")

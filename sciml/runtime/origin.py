@@ -74,10 +74,12 @@ def require_same_run(
         for key in changed
         if key.endswith("._target_") or not any(key.startswith(other) for other in others)
     ]
+    began_without = "curvature._target_" in changed and "curvature._target_" not in then
     if different:
         raise ValueError(
             f"{path}: a run goes on with the settings and data it began with, but "
-            f"{'; '.join(different)}. They stand in its folder's config.yaml."
+            f"{'; '.join(different)}. They stand in its folder's config.yaml"
+            f"{', which had curvature=none' if began_without else ''}."
         )
 
 

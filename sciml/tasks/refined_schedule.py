@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from sciml.tasks.schedule import Following
 
+LEAST = 50  # norms of a run, so that the first lies within the warm-up
 NORM = "gradient/l1"  # sum of absolute values, a column of metrics.csv; not a curve by epoch
 
 
@@ -24,7 +25,8 @@ class RefinedSchedule:
     longer stay at large rates and a faster fall. During the share `warmup` of the steps rates go no
     higher than a straight line up to what they are at its end, which is not in the paper: a
     relative loss has gradients ten times smaller before anything is learned, and a peak of a few
-    steps at the start would leave all other rates a tenth of lr. The other run may have had any
+    steps at the start would leave all other rates a tenth of lr. Where gradients stay small for
+    longer than that, take a longer `warmup`. The other run may have had any
     number of steps. It should be like the one to come: same model, data, loss, batch size, and a
     learning rate that suited it.
     """
@@ -45,7 +47,7 @@ class RefinedSchedule:
 
 def refined(norms: np.ndarray, steps: int, window: float = 0.1, warmup: float = 0.0) -> np.ndarray:
     """Factors [steps] for 1-norms [n] of gradients at equal distances through a run."""
-    width = max(1, round(window * len(norms))) // 2
+    width = max(2, round(window * len(norms)) // 2)  # a median of fewer than 5 hides no outlier
     padded = np.concatenate(
         (np.full(width, norms[0]), norms, norms[::-1][1 : width + 1]),
     )  # the first value again on the left, a mirror on the right, as in the paper
@@ -72,10 +74,11 @@ def recorded(folder: Path) -> np.ndarray:
     norms = norms[(norms > 0) & np.isfinite(norms)]
     if not folder.is_dir():
         raise ValueError(f"task.schedule.of={folder}: there is no such folder of a run.")
-    if len(norms) < 10:
+    if len(norms) < LEAST:
         raise ValueError(
             f"task.schedule.of={folder}: a refined schedule needs the folder of a run with at "
-            f"least 100 steps, whose metrics.csv has gradients under {NORM}; found {len(norms)} "
-            "usable values. Train once with task/schedule=linear, then name that run's folder."
+            f"least {10 * LEAST} steps, whose metrics.csv has gradients under {NORM}; found "
+            f"{len(norms)} usable values. Train once with task/schedule=linear, then name that "
+            "run's folder."
         )
     return norms
