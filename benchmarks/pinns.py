@@ -8,8 +8,9 @@ on one thread: the problems and the network of Dangel, Mueller & Zeinhofer 2024 
 Derivatives are carried forward (`JetLinear`). Each training of a problem takes the same processor
 seconds of its own thread, `SECONDS` without `--seconds`; schedules go by the share of them that has
 passed. Settings are those with the lowest loss on other points after a fifth of the time with the
-seed 3, four trials each, of AdamW six, which may also take fewer points for more steps; then seeds
-0, 1 and 2 give the relative L2 error at 10,000 points, which selects nothing.
+seed 3, eight trials each of AdamW and K-FAC, some of them with fewer points for more steps, and
+four of `newton_cg`, some of them with fewer points for the curvature; then seeds 0, 1 and 2 give
+the relative L2 error at 10,000 points, which selects nothing.
 """
 
 import argparse
@@ -178,9 +179,13 @@ def method(name: str, settings: dict, learner: Learner) -> torch.optim.Optimizer
 
 RATES, POINTS = (1e-3, 3e-3, 1e-2, 3e-2), 1000
 OFTEN = {"factor_period": 5, "inverse_period": 5}
+FIRST = [
+    *({"lr": lr} for lr in RATES),
+    *({"lr": lr, "points": n} for n in (POINTS, POINTS // 4) for lr in RATES[2:]),
+]
 TRIALS = {
-    "adamw": [{"lr": lr} for lr in RATES] + [{"lr": lr, "points": POINTS} for lr in RATES[2:]],
-    "kfac": [{"lr": lr, **OFTEN, "damping": 1e-4} for lr in RATES],
+    "adamw": FIRST,
+    "kfac": [{**OFTEN, "damping": 1e-4, **trial} for trial in FIRST],
     "newton_cg": [
         {"preconditioner": "kfac", "max_iterations": 100, **more}
         for more in (
