@@ -181,7 +181,8 @@ RATES, POINTS = (1e-3, 3e-3, 1e-2, 3e-2), 1000
 OFTEN = {"factor_period": 5, "inverse_period": 5}
 FIRST = [
     *({"lr": lr} for lr in RATES),
-    *({"lr": lr, "points": n} for n in (POINTS, POINTS // 4) for lr in RATES[2:]),
+    *({"lr": lr, "points": POINTS} for lr in RATES[2:]),
+    *({"lr": lr, "points": POINTS // 4} for lr in RATES[1:3]),
 ]
 TRIALS = {
     "adamw": FIRST,
