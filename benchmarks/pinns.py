@@ -179,14 +179,12 @@ def method(name: str, settings: dict, learner: Learner) -> torch.optim.Optimizer
 
 RATES, POINTS = (1e-3, 3e-3, 1e-2, 3e-2), 1000
 OFTEN = {"factor_period": 5, "inverse_period": 5}
-FIRST = [
-    *({"lr": lr} for lr in RATES),
-    *({"lr": lr, "points": POINTS} for lr in RATES[2:]),
-    *({"lr": lr, "points": POINTS // 4} for lr in RATES[1:3]),
-]
+FEWER = [{"lr": lr, "points": POINTS} for lr in RATES[2:]]
+FEWER += [{"lr": lr, "points": POINTS // 4} for lr in RATES[1:3]]
+FASTER = [*({"lr": lr} for lr in RATES[1:]), *FEWER, {"lr": RATES[3], "points": POINTS // 4}]
 TRIALS = {
-    "adamw": FIRST,
-    "kfac": [{**OFTEN, "damping": 1e-4, **trial} for trial in FIRST],
+    "adamw": [*({"lr": lr} for lr in RATES), *FEWER],
+    "kfac": [{**OFTEN, "damping": 1e-4, **trial} for trial in FASTER],
     "newton_cg": [
         {"preconditioner": "kfac", "max_iterations": 100, **more}
         for more in (
