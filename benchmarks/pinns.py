@@ -179,12 +179,19 @@ def method(name: str, settings: dict, learner: Learner) -> torch.optim.Optimizer
 
 RATES, POINTS = (1e-3, 3e-3, 1e-2, 3e-2), 1000
 OFTEN = {"factor_period": 5, "inverse_period": 5}
-FEWER = [{"lr": lr, "points": POINTS} for lr in RATES[2:]]
-FEWER += [{"lr": lr, "points": POINTS // 4} for lr in RATES[1:3]]
-FASTER = [*({"lr": lr} for lr in RATES[1:]), *FEWER, {"lr": RATES[3], "points": POINTS // 4}]
+MORE = [{"lr": lr, "points": POINTS} for lr in RATES[2:]]
+MOST = [{"lr": lr, "points": POINTS // 4} for lr in RATES[1:]]
 TRIALS = {
-    "adamw": [*({"lr": lr} for lr in RATES), *FEWER],
-    "kfac": [{**OFTEN, "damping": 1e-4, **trial} for trial in FASTER],
+    "adamw": [*({"lr": lr} for lr in RATES), *MORE, *MOST[:2]],  # the third diverges
+    "kfac": [
+        {**OFTEN, "damping": 1e-4, **trial}
+        for trial in (
+            *({"lr": lr} for lr in RATES[2:]),
+            *MORE,
+            *MOST[1:],
+            *({**trial, "kl_clip": 3e-3} for trial in MOST[1:]),
+        )
+    ],
     "newton_cg": [
         {"preconditioner": "kfac", "max_iterations": 100, **more}
         for more in (
