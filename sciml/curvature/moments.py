@@ -137,10 +137,11 @@ class Moments:
             )
         moved = {p: i for i, p in enumerate(parameters) if chosen[i]}
         self._decay(moved, share)
+        rows = scales.unbind()
         torch._foreach_addcmul_(
             [real(p) for p in moved],
             [directions[i] for i in moved.values()],
-            [scales[i] for i in moved.values()],
+            [rows[i] for i in moved.values()],
             -1.0,
         )
         return [p for p in parameters if p not in moved]
