@@ -50,6 +50,11 @@ class Equation(NamedTuple):
     inside: int
     sides: int
 
+    def fewer(self, points: int | None) -> "Equation":
+        """With at most so many points inside, and the same share of those on the sides."""
+        inside = min(points or self.inside, self.inside)
+        return self._replace(inside=inside, sides=-(-self.sides * inside // self.inside))
+
 
 PI = math.pi
 EQUATIONS = {
@@ -128,10 +133,8 @@ class Learner:
         self.draw()
 
     def take(self, points: int | None) -> None:
-        """From the next draw on at most so many points inside, and as many fewer on the sides."""
-        inside = min(points or self.given.inside, self.given.inside)
-        sides = -(-self.given.sides * inside // self.given.inside)
-        self.equation = self.given._replace(inside=inside, sides=sides)
+        """From the next draw on fewer points."""
+        self.equation = self.given.fewer(points)
 
     def draw(self) -> None:
         e, generator = self.equation, self.generator
@@ -145,9 +148,8 @@ class Learner:
 
     def expansion(self, samples: int | None = None) -> Expansion:
         """Of the points, or of the first `samples` inside and the same share of those on sides."""
-        e = self.equation
-        inside = min(samples or e.inside, e.inside)
-        x, s = self.x[:inside], self.s[: -(-e.sides * inside // e.inside)]
+        e = self.equation.fewer(samples)
+        x, s = self.x[: e.inside], self.s[: e.sides]
         jet = self.model(x)
         change = e.diffusivity * jet[-1]
         residual = change + e.source(x) if e.source is not None else jet[-2] - change

@@ -78,7 +78,7 @@ def test_a_second_order_run_has_no_rate_of_adam(arrays, tmp_path):
     """The default of the model: its rate is no rate along Adam's direction, and that is told."""
     finish(tmp_path / "run", *arrays)
     record = analyse(asked(tmp_path / "run"))[1]
-    assert record["steps_along"] == "KFAC" and "adam" not in record["learning_rate"]
+    assert record["steps_along"] == "sciml.curvature.KFAC" and "adam" not in record["learning_rate"]
     assert dict(summary(record))["Stable rate, Adam"] == "none for this run: its steps are KFAC's"
 
 

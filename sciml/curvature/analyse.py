@@ -18,7 +18,7 @@ from rich.console import Console
 
 from datasets.command_line import guarded
 from datasets.schema import Batch
-from sciml.evaluation.curvature import CURVATURE, MEANING, pictures, summary
+from sciml.evaluation.curvature import ADAM, CURVATURE, MEANING, pictures, summary
 from sciml.gauss_newton import Expansion
 from sciml.runtime.run_command import (
     Findings,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:  # curvlinops is imported where it is needed
 
 LEAST = {"samples": 3, "steps": 2, "vectors": 2, "eigenvalues": 2, "grid": 3, "seed": 0}
 LEAST |= {"batch_size": 1, "threads": 1}
-ADAM = ("torch.optim.Adam", "torch.optim.AdamW")
 
 
 def analyse(asked: DictConfig) -> tuple[Path, dict[str, Any]]:
@@ -122,15 +121,14 @@ def _scaling(run: TrainedRun) -> "AdamScaling | None":
     from sciml.curvature.stability import adam_scaling
 
     states = run.checkpoint.get("optimizer_states")
-    if not states or run.config.get("curvature") or run.config.optimizer._target_ not in ADAM:
+    if not states or _steps_along(run) not in ADAM:
         return None
     return adam_scaling(states[0], list(run.task.parameters()))
 
 
 def _steps_along(run: TrainedRun) -> str:
     """The class whose steps the run took."""
-    chosen = run.config.get("curvature") or run.config.optimizer
-    return chosen._target_.rpartition(".")[2]
+    return (run.config.get("curvature") or run.config.optimizer)._target_
 
 
 def findings(asked: DictConfig) -> Findings:

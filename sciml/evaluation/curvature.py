@@ -10,7 +10,7 @@ from sciml.evaluation import curvature_figures as draw
 from sciml.evaluation.page import count, number
 
 CURVATURE = "curvature.json"
-ADAM = ("Adam", "AdamW")
+ADAM = ("torch.optim.Adam", "torch.optim.AdamW")
 MEANING = (
     "The rates are those above which a step on all of these samples at once grows along the "
     "steepest direction of a quadratic function, at these weights. They bound a rate from above, "
@@ -79,7 +79,8 @@ def _rates(
         text += f" and {number(highest)} at most" if highest else ""
         rows.append(("Stable rate, Adam", text))
     elif method:
-        reason = "its checkpoint has no moments" if method in ADAM else f"its steps are {method}'s"
+        name = method.rpartition(".")[2]
+        reason = "its checkpoint has no moments" if method in ADAM else f"its steps are {name}'s"
         rows.append(("Stable rate, Adam", f"none for this run: {reason}"))
     return rows
 

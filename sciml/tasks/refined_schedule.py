@@ -47,7 +47,7 @@ class RefinedSchedule:
 
 def refined(norms: np.ndarray, steps: int, window: float = 0.1, warmup: float = 0.0) -> np.ndarray:
     """Factors [steps] for 1-norms [n] of gradients at equal distances through a run."""
-    width = max(2, round(window * len(norms)) // 2)  # a median of fewer than 5 hides no outlier
+    width = max(1, round(window * len(norms))) // 2
     padded = np.concatenate(
         (np.full(width, norms[0]), norms, norms[::-1][1 : width + 1]),
     )  # the first value again on the left, a mirror on the right, as in the paper
