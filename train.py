@@ -47,7 +47,7 @@ def job(config: DictConfig) -> float:
     try:
         folder = RunFolder(Path(settings.runtime.output_dir))
         try:
-            folder.write_config(config, list(settings.overrides.task))
+            folder.write_config(config, list(settings.overrides.task), settings.runtime.choices)
             from sciml.run import run
 
             figures = run(config, folder)

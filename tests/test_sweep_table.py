@@ -172,27 +172,28 @@ def test_overrides_are_taken_apart(tmp_path, override, parsed):
 @pytest.mark.parametrize("named", [False, True], ids=["by the models", "by one job"])
 def test_methods_that_nobody_named_are_told_apart(tmp_path, named):
     """FNO and U-Net do not have the same `curvature` unless it is given."""
-    targets = ("sciml.curvature.KFAC", None, "sciml.curvature.NewtonCG")
-    for number, target in enumerate(targets):
+    for number, method in enumerate(["kfac", "none", "newton_cg"]):
         overrides = [f"model={number}", *["curvature=newton_cg"] * (named and number == 2)]
         add_job(tmp_path / str(number), overrides, completed(0.01))
-        settings = {"curvature": {"_target_": target} if target else {}, "seed": 0}
-        (tmp_path / str(number) / "config.yaml").write_text(json.dumps(settings))
+        choose(tmp_path / str(number), method)
     jobs = read_sweep(tmp_path)
     assert differing(jobs) == ["model", "curvature"]
-    last = "newton_cg" if named else "newtoncg"
-    assert [job.overrides["curvature"] for job in jobs] == ["kfac", "none", last]
+    assert [job.overrides["curvature"] for job in jobs] == ["kfac", "none", "newton_cg"]
     text = printed(tmp_path)
     assert "curvature" in text and "kfac" in text
-    (tmp_path / "1" / "config.yaml").unlink()
+    (tmp_path / "1" / "choices.json").unlink()
     assert ("curvature" in differing(read_sweep(tmp_path))) == named
 
 
 def test_one_method_for_all_is_no_column(tmp_path):
     for number in range(2):
         add_job(tmp_path / str(number), [f"model={number}"], completed(0.01))
-        (tmp_path / str(number) / "config.yaml").write_text("curvature:\n  _target_: a.KFAC\n")
+        choose(tmp_path / str(number), "kfac")
     assert differing(read_sweep(tmp_path)) == ["model"]
+
+
+def choose(folder: Path, method: str) -> None:
+    (folder / "choices.json").write_text(json.dumps({"curvature": method, "data": "darcy"}))
 
 
 def test_a_job_that_never_wrote_anything_is_listed(tmp_path):

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from scipy.special import stdtrit
 
 
@@ -116,7 +115,7 @@ def _with_methods(jobs: list[Job]) -> list[Job]:
     """The jobs with the `curvature` that their model, task or optimizer chose where nobody did, so
     that a table shows where jobs differ in it.
     """
-    chosen = [_method(job.folder / "config.yaml") for job in jobs]
+    chosen = [_method(job.folder / "choices.json") for job in jobs]
     if None in chosen or len(set(chosen)) == 1:
         return jobs
     return [
@@ -125,13 +124,9 @@ def _with_methods(jobs: list[Job]) -> list[Job]:
     ]
 
 
-def _method(config: Path) -> str | None:
-    """The method of `curvature` in the configuration of a run; None if there is none to read."""
-    if not config.is_file():
-        return None
-    settings = yaml.safe_load(config.read_text()) or {}
-    target = (settings.get("curvature") or {}).get("_target_")
-    return target.rpartition(".")[2].lower() if target else "none"
+def _method(choices: Path) -> str | None:
+    """The choice of `curvature` in a run's `choices.json`; None if there is none to read."""
+    return json.loads(choices.read_text()).get("curvature") if choices.is_file() else None
 
 
 def _parse(override: str) -> tuple[str, str]:

@@ -24,6 +24,7 @@ class RunFolder:
 
     config.yaml     the composed configuration, interpolations resolved
     overrides.json  the command-line overrides
+    choices.json    the choice of each configuration group, asked for or not
     run.json        seeds, versions, machine, data and model
     metrics.json    status and figures, written last
     """
@@ -43,10 +44,17 @@ class RunFolder:
         except FileExistsError:
             raise ValueError(f"{self.path} is in use by another run; name a new folder.") from None
 
-    def write_config(self, config: DictConfig, overrides: list[str]) -> None:
+    def write_config(
+        self,
+        config: DictConfig,
+        overrides: list[str],
+        choices: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """`choices`, Hydra's `runtime.choices`; a configuration composed elsewhere has none."""
         text = OmegaConf.to_yaml(config, resolve=True)
         commit(self.path / "config.yaml", text.encode())
         self.write_json("overrides.json", overrides)
+        self.write_json("choices.json", dict(choices or {}))
 
     def write_json(self, name: str, content: Any) -> None:
         text = json.dumps(content, indent=2, default=str)
