@@ -5,8 +5,9 @@ import runpy
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -93,6 +94,14 @@ def compose(overrides: list[str] | tuple[str, ...] = ()) -> DictConfig:
         return hydra_compose("config", ["name=test", *overrides])
 
 
+def asked(command: str, run: Path, *overrides: str) -> DictConfig:
+    """The settings of `python -m sciml.curvature.COMMAND` for the best checkpoint of a run."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        path = f"ckpt_path={run / 'checkpoints' / 'best.ckpt'}"
+        return hydra_compose(command, [path, *overrides])
+
+
 def train(*overrides: str, cwd: Path, environment: Mapping[str, str] | None = None, **options):
     """`python train.py OVERRIDES` in a process of its own; `options` go to subprocess.run."""
     done = subprocess.run(
@@ -109,12 +118,22 @@ def train(*overrides: str, cwd: Path, environment: Mapping[str, str] | None = No
 
 def main(*overrides: str, capsys) -> Outcome:
     """The same in this process and folder, without the seconds that the imports take."""
+    path = str(ROOT / "train.py")
+    return _run(partial(runpy.run_path, path), [path, *overrides], capsys)
+
+
+def module(name: str, *overrides: str, capsys) -> Outcome:
+    """`python -m NAME OVERRIDES` in this process and folder."""
+    return _run(partial(runpy.run_module, name), [name, *overrides], capsys)
+
+
+def _run(program: Callable, command: list[str], capsys) -> Outcome:
     GlobalHydra.instance().clear()
     capsys.readouterr()
     code = 0
-    with patch.object(sys, "argv", [str(ROOT / "train.py"), *overrides]):
+    with patch.object(sys, "argv", command):
         try:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+            program(run_name="__main__")
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return Outcome(code, *capsys.readouterr())

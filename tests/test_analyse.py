@@ -1,50 +1,33 @@
 """`python -m sciml.curvature.analyse`: what it makes of a run, and what it refuses."""
 
 import json
-import runpy
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 from sciml.curvature.analyse import analyse
 from sciml.evaluation.curvature import pictures, section, summary
 from sciml.evaluation.report import write_report
 from sciml.runtime.trained_run import TrainedRun
-from tests.helpers import ROOT, Outcome, finish, save_pairs, smooth_pairs
+from tests import helpers
+from tests.helpers import ROOT, finish, module, save_pairs, smooth_pairs
 
 # it is run as a program after it was imported
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 FEW = ("samples=8", "steps=6", "vectors=2", "eigenvalues=3", "grid=5")
+command = partial(module, "sciml.curvature.analyse")
 
 
 def asked(run: Path, *overrides: str):
-    """The settings of the command for the best checkpoint of a run."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        path = f"ckpt_path={run / 'checkpoints' / 'best.ckpt'}"
-        return hydra_compose("analyse", [path, *FEW, *overrides])
-
-
-def command(*overrides: str, capsys) -> Outcome:
-    GlobalHydra.instance().clear()
-    capsys.readouterr()
-    code = 0
-    with patch.object(sys, "argv", ["analyse", *overrides]):
-        try:
-            runpy.run_module("sciml.curvature.analyse", run_name="__main__")
-        except SystemExit as stop:
-            code = stop.code
-    return Outcome(code, *capsys.readouterr())
+    return helpers.asked("analyse", run, *FEW, *overrides)
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,13 @@
 
 import io
 import json
-import runpy
 import shutil
-import sys
+from functools import partial
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 from datasets.schema import Batch
@@ -26,31 +21,14 @@ from sciml.evaluation.report import write_report
 from sciml.evaluation.result import Evaluation
 from sciml.gauss_newton import Expansion
 from sciml.runtime.trained_run import TrainedRun
-from tests.helpers import ROOT, Outcome, finish, save_pairs, smooth_pairs
+from tests import helpers
+from tests.helpers import finish, module, save_pairs, smooth_pairs
 
 # it is run as a program after it was imported
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 ALL = ("samples=null", "double=true")
-
-
-def asked(run: Path, *overrides: str):
-    """The settings of the command for the best checkpoint of a run."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        path = f"ckpt_path={run / 'checkpoints' / 'best.ckpt'}"
-        return hydra_compose("attribute", [path, *overrides])
-
-
-def command(*overrides: str, capsys) -> Outcome:
-    GlobalHydra.instance().clear()
-    capsys.readouterr()
-    code = 0
-    with patch.object(sys, "argv", ["attribute", *overrides]):
-        try:
-            runpy.run_module("sciml.curvature.attribute", run_name="__main__")
-        except SystemExit as stop:
-            code = stop.code
-    return Outcome(code, *capsys.readouterr())
+asked = partial(helpers.asked, "attribute")
+command = partial(module, "sciml.curvature.attribute")
 
 
 def opened(run: Path) -> TrainedRun:
