@@ -4,7 +4,7 @@
         [--quick]    one seed, two epochs
 
 Each model, without `--models` all of `conf/model` but `LEFT_OUT`, is trained as `python train.py
-model=... data=... curvature=none` trains it, all with AdamW, with seeds 0, 1 and 2, and tested
+model=... data=... curvature=none optimizer=adamw` trains it, with seeds 0, 1 and 2, and tested
 once, with the weights of the best epoch on validation data. Its learning rate is that of `RATES`
 with the lowest validation error after a fifth of the epochs with seed 3; nothing else is tuned;
 `FITTED` are settings that go by the size of the grid. Intervals are 95 % t-intervals over the
@@ -113,7 +113,13 @@ def trained(
 
 def settings(model: str, data: str) -> list[str]:
     """What all runs of a model have in common."""
-    own = [f"model={model}", f"data={data}", "curvature=none", *FITTED.get((model, data), [])]
+    own = [
+        f"model={model}",
+        f"data={data}",
+        "curvature=none",
+        "optimizer=adamw",
+        *FITTED.get((model, data), []),
+    ]
     return [*own, f"data.resolution={RESOLUTION[data]}", f"data_dir={ROOT / 'data'}", "threads=1"]
 
 

@@ -78,6 +78,7 @@ def test_models_in_one_and_three_dimensions(name, shape):
         (["curvature=ekfac"], "EKFAC"),
         (["model=deeponet"], None),
         (["model=unet", "curvature=kfac"], "KFAC"),
+        (["model=mgno"], None),
         *(([f"optimizer={name}"], None) for name in GROUPS["optimizer"] if name != "adamw"),
         *(([f"experiment={name}"], None) for name in GROUPS["experiment"]),
         (["experiment=burgers", "curvature=kfac"], "KFAC"),
@@ -91,6 +92,36 @@ def test_the_method_follows_the_measured_table_unless_it_is_chosen(asked, method
     """K-FAC for the models, the task and the optimizer that docs/curvature.md has figures of."""
     target = compose(asked).curvature.get("_target_")
     assert target == (None if method is None else f"sciml.curvature.{method}")
+
+
+@pytest.mark.parametrize(
+    "asked, optimizer, lr",
+    [
+        ([], "AdamW", 4e-3),
+        (["model=deeponet"], "AdamW", 4e-3),
+        (["model=unet"], "SpectralMuon", 5e-3),
+        (["model=mgno", "data=burgers"], "SpectralMuon", 5e-3),
+        (["model=mgno", "curvature=none", "optimizer.lr=1e-3"], "SpectralMuon", 1e-3),
+        (["model=mgno", "optimizer=adamw"], "AdamW", 4e-3),
+        (["model=unet", "optimizer=muon"], "SpectralMuon", 2e-2),
+        (["model=unet", "task=physics"], "AdamW", 4e-3),
+        (["model=unet", "task=rollout", "data=navier_stokes_1e-3"], "AdamW", 4e-3),
+        *(
+            (["model=mgno", f"curvature={name}"], "AdamW", 4e-3)
+            for name in GROUPS["curvature"]
+            if name != "none"
+        ),
+        *(([f"experiment={name}", "model=unet"], "AdamW", None) for name in GROUPS["experiment"]),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else str(x),
+)
+def test_the_optimizer_follows_the_measured_table_unless_it_is_chosen(asked, optimizer, lr):
+    """Muon for the models and the task that docs/curvature.md has figures of, AdamW where K-FAC and
+    its like take their lengths from it.
+    """
+    found = compose(asked).optimizer
+    assert found["_target_"].rpartition(".")[2] == optimizer
+    assert lr in (None, found.lr)
 
 
 def test_channels_are_never_written_in_yaml():

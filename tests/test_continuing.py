@@ -93,6 +93,13 @@ def test_a_run_of_before_is_told_to_go_on_without_curvature(arrays, tmp_path):
         finish(tmp_path / "second", *arrays, f"ckpt_path={last}")
 
 
+def test_a_run_of_before_is_told_to_go_on_with_adamw(arrays, tmp_path):
+    finish(tmp_path / "first", *arrays, "curvature=none")
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match=r"is .*SpectralMuon.*which had optimizer=adamw\."):
+        finish(tmp_path / "second", *arrays, f"ckpt_path={last}", "optimizer=muon")
+
+
 def test_a_run_does_not_go_on_with_other_data(complete, tmp_path):
     last = complete[0] / "checkpoints" / "last.ckpt"
     other = save_pairs(tmp_path / "data", *smooth_pairs(seed=1))

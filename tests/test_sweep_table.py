@@ -192,8 +192,16 @@ def test_one_method_for_all_is_no_column(tmp_path):
     assert differing(read_sweep(tmp_path)) == ["model"]
 
 
-def choose(folder: Path, method: str) -> None:
-    (folder / "choices.json").write_text(json.dumps({"curvature": method, "data": "darcy"}))
+def test_optimizers_that_nobody_named_are_told_apart_too(tmp_path):
+    for number, optimizer in enumerate(["adamw", "muon_stencils"]):
+        add_job(tmp_path / str(number), [f"model={number}"], completed(0.01))
+        choose(tmp_path / str(number), "none", optimizer)
+    assert differing(read_sweep(tmp_path)) == ["model", "optimizer"]
+
+
+def choose(folder: Path, method: str, optimizer: str = "adamw") -> None:
+    choices = {"curvature": method, "optimizer": optimizer, "data": "darcy"}
+    (folder / "choices.json").write_text(json.dumps(choices))
 
 
 def test_a_job_that_never_wrote_anything_is_listed(tmp_path):

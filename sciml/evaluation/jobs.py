@@ -15,6 +15,8 @@ from typing import Any
 
 from scipy.special import stdtrit
 
+METHODS = ("curvature", "optimizer")  # groups that a model or a task may choose
+
 
 @dataclass(frozen=True)
 class Job:
@@ -112,21 +114,23 @@ def _read_job(folder: Path) -> Job:
 
 
 def _with_methods(jobs: list[Job]) -> list[Job]:
-    """The jobs with the `curvature` that their model, task or optimizer chose where nobody did, so
-    that a table shows where jobs differ in it.
+    """The jobs with the `curvature` and the `optimizer` that their model or task chose where nobody
+    did, so that a table shows where jobs differ in them.
     """
-    chosen = [_method(job.folder / "choices.json") for job in jobs]
-    if None in chosen or len(set(chosen)) == 1:
-        return jobs
-    return [
-        replace(job, overrides={**job.overrides, "curvature": job.overrides.get("curvature", name)})
-        for job, name in zip(jobs, chosen, strict=True)
-    ]
+    chosen = [_choices(job.folder / "choices.json") for job in jobs]
+    for group in METHODS:
+        names = [choices.get(group) for choices in chosen]
+        if None not in names and len(set(names)) > 1:
+            jobs = [
+                replace(job, overrides={**job.overrides, group: job.overrides.get(group, name)})
+                for job, name in zip(jobs, names, strict=True)
+            ]
+    return jobs
 
 
-def _method(choices: Path) -> str | None:
-    """The choice of `curvature` in a run's `choices.json`; None if there is none to read."""
-    return json.loads(choices.read_text()).get("curvature") if choices.is_file() else None
+def _choices(path: Path) -> dict[str, str | None]:
+    """What a run wrote of the choices of its groups."""
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _parse(override: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ MAY_CHANGE = {  # where and how long a run computes; the schedule checks its len
     *("trainer.max_epochs", "trainer.min_epochs", "trainer.max_steps", "trainer.min_steps"),
 }
 KEY, FILES = "origin", "data.train_files"
+ADAMW = "torch.optim.AdamW"
 
 
 class Origin(Callback):
@@ -74,12 +75,16 @@ def require_same_run(
         for key in changed
         if key.endswith("._target_") or not any(key.startswith(other) for other in others)
     ]
-    began_without = "curvature._target_" in changed and "curvature._target_" not in then
+    began_with = []
+    if "curvature._target_" in changed and "curvature._target_" not in then:
+        began_with += ["curvature=none"]
+    if "optimizer._target_" in changed and then.get("optimizer._target_") == ADAMW:
+        began_with += ["optimizer=adamw"]
     if different:
         raise ValueError(
             f"{path}: a run goes on with the settings and data it began with, but "
             f"{'; '.join(different)}. They stand in its folder's config.yaml"
-            f"{', which had curvature=none' if began_without else ''}."
+            f"{', which had ' + ' '.join(began_with) if began_with else ''}."
         )
 
 
