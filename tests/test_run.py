@@ -324,6 +324,13 @@ def test_a_nan_gradient_names_the_parameter(arrays, tmp_path, no_report, monkeyp
     assert watched.finite()
 
 
+def test_a_norm_that_overflows_is_told_as_that(arrays, tmp_path, no_report, monkeypatch):
+    loss = Supervised.training_step
+    monkeypatch.setattr(Supervised, "training_step", lambda *step: 1e30 * loss(*step))
+    with pytest.raises(NonFiniteError, match=r"\(epoch 1\): its norm overflows; loss"):
+        finish(tmp_path / "run", *arrays)
+
+
 def test_a_run_without_validation_chooses_nothing(arrays, tmp_path, no_report):
     with pytest.raises(ValueError, match=r"validation never ran, .*last.ckpt holds the last ones"):
         rare = ("+trainer.check_val_every_n_epoch=2", "trainer.max_epochs=1")

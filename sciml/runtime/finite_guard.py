@@ -26,11 +26,11 @@ class FiniteGuard(Callback):
             for n, p in task.named_parameters()
             if p.grad is not None and not p.grad.isfinite().all()
         ]
+        where = f"{len(names)} tensors, first {names[0]}" if names else "its norm overflows"
         loss = trainer.callback_metrics.get("train/loss_step", torch.nan)
         raise NonFiniteError(
             f"the gradient is not finite at step {trainer.global_step} (epoch "
-            f"{trainer.current_epoch + 1}): {len(names)} tensors, first "
-            f"{names[0] if names else 'by overflow of the norm'}; loss {float(loss):.4g}. "
+            f"{trainer.current_epoch + 1}): {where}; loss {float(loss):.4g}. "
             "The weights are those of the step before. Lower optimizer.lr, set "
             "trainer.gradient_clip_val, or look for extreme values in the data."
         )
