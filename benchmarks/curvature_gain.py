@@ -75,8 +75,8 @@ class Training:
         self.arena, self.batches = arena, self._batches(seed)
         ours = {k: v for k, v in settings.items() if KEY not in settings}
         overrides = [f"{key}={value}" for key, value in ours.items()]
-        if "curvature" not in ours:
-            overrides.append("curvature=none")
+        unasked = {"curvature": "none", "optimizer": "adamw"}
+        overrides += [f"{group}={name}" for group, name in unasked.items() if group not in ours]
         config = composed([*arena.problem.overrides, *overrides, "name=gain"])
         self.task = build_task(config, arena.dataset)
         if KEY in settings:
