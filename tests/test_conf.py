@@ -71,10 +71,11 @@ def test_models_in_one_and_three_dimensions(name, shape):
     "asked, method",
     [
         ([], "KFAC"),
-        (["model=tfno"], "KFAC"),
+        (["model=tfno"], None),
         (["data=burgers", "optimizer.lr=1e-3"], "KFAC"),
         (["curvature.floor=0.1"], "KFAC"),
-        (["model=tfno", "curvature=none"], None),
+        (["curvature=none"], None),
+        (["model=tfno", "curvature=kfac"], "KFAC"),
         (["curvature=ekfac"], "EKFAC"),
         (["model=deeponet"], None),
         (["model=unet", "curvature=kfac"], "KFAC"),
@@ -99,6 +100,9 @@ def test_the_method_follows_the_measured_table_unless_it_is_chosen(asked, method
     [
         ([], "AdamW", 4e-3),
         (["model=deeponet"], "AdamW", 4e-3),
+        (["model=tfno"], "SpectralMuon", 2e-2),
+        (["model=tfno", "curvature=ekfac"], "AdamW", 4e-3),
+        (["model=tfno", "task=physics"], "AdamW", 4e-3),
         (["model=unet"], "SpectralMuon", 5e-3),
         (["model=mgno", "data=burgers"], "SpectralMuon", 5e-3),
         (["model=mgno", "curvature=none", "optimizer.lr=1e-3"], "SpectralMuon", 1e-3),
