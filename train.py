@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from datasets.command_line import COMPLAINTS, explain
 from datasets.hydra_guard import install
 from sciml.runtime.interruption import Interrupted
-from sciml.runtime.run_folder import RunFolder
+from sciml.runtime.run_folder import RunFolder, repeating
 
 # torch and Lightning are imported where they are needed: --help and a mistyped option answer at
 # once.
@@ -47,6 +47,8 @@ def job(config: DictConfig) -> float:
     try:
         folder = RunFolder(Path(settings.runtime.output_dir))
         try:
+            if settings.mode == RunMode.MULTIRUN:
+                folder.command = repeating(["train.py", *settings.overrides.task])
             folder.write_config(config, list(settings.overrides.task), settings.runtime.choices)
             from sciml.run import run
 

@@ -85,6 +85,7 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
         "name": config.name,
         "started": started,
         "seed": config.seed,
+        "command": folder.command,
         **environment(where),
         "data": facts,
         "model": {"name": type(task.model).__name__, "parameters": parameters},
@@ -153,6 +154,12 @@ def _require_settings(config: DictConfig) -> None:
         raise ValueError(
             "an experiment's YAML must begin with the line `# @package _global_`, without it its "
             "settings have no effect."
+        )
+    parts = config.trainer.get("accumulate_grad_batches", 1)
+    if config.optimizer.get("_target_") == "torch.optim.LBFGS" and parts not in (1, None):
+        raise ValueError(
+            f"trainer.accumulate_grad_batches={parts}: LBFGS evaluates the loss several times in a "
+            "step, which adds up the gradients of all of them; set a larger batch_size instead."
         )
     if config.trainer.precision in ("16-true", "bf16-true"):
         raise ValueError(

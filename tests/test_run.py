@@ -15,6 +15,7 @@ from datasets.build import instantiate
 from sciml import run as program
 from sciml.evaluation.result import Evaluation
 from sciml.run import run
+from sciml.runtime.allocator import keep_freed_memory
 from sciml.runtime.checkpoint_io import load_checkpoint
 from sciml.runtime.finite_guard import NonFiniteError
 from sciml.runtime.peak_memory import PeakMemory
@@ -360,10 +361,12 @@ def test_the_threads_of_one_run_are_not_those_of_the_next(arrays, tmp_path, no_r
     assert seen == [2, 1]
 
 
-def test_memory_is_that_of_this_run(arrays, tmp_path, no_report):
-    """A block that was freed before the run began does not count."""
+@pytest.mark.parametrize("blocks", [1, 1000])
+def test_memory_is_that_of_this_run(arrays, tmp_path, no_report, blocks):
+    """What was freed before does not count, small blocks that malloc keeps neither."""
+    keep_freed_memory()
     before = PeakMemory()
-    block = np.ones(100_000_000)
+    block = [np.ones(100_000_000 // blocks) for _ in range(blocks)]
     peak = before.megabytes()
     assert peak > 750  # of the 800; the kernel counts in steps
     if before.since_start:
@@ -371,6 +374,17 @@ def test_memory_is_that_of_this_run(arrays, tmp_path, no_report):
     del block
     figures = finish(tmp_path / "run", *arrays, "trainer.max_epochs=1")
     assert figures["peak_rss_mb"] < peak - 100
+
+
+def test_what_malloc_keeps_counts_unless_it_is_given_back(monkeypatch):
+    if not keep_freed_memory() or PeakMemory().since_start:
+        pytest.skip("needs glibc and a kernel that starts the count afresh")
+    monkeypatch.setattr("sciml.runtime.peak_memory.give_back", lambda: None)
+    blocks = [np.ones(100_000) for _ in range(1000)]
+    del blocks
+    kept = PeakMemory().megabytes()
+    monkeypatch.undo()
+    assert PeakMemory().megabytes() < kept - 600
 
 
 def test_figures_stay_when_the_report_fails(arrays, tmp_path, monkeypatch):

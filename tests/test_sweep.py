@@ -44,6 +44,8 @@ def check_four_jobs(folder: Path, outcome: Outcome) -> None:
     assert table.count("n = 2") == 2
     assert "fno" in table and "neuralop_tfno" in table
     assert "kfac" in table  # FNO's own choice: a comparison of models is one of methods, too
+    one = json.loads((folder / "sweep" / "1" / "run.json").read_text())["command"]
+    assert one.startswith("python train.py model=fno seed=1 ") and " -m " not in one
     best = min(range(4), key=lambda number: jobs[number]["test/relative_l2"])
     assert f"{best} *" in table
     assert (folder / "sweep" / "sweep.html").is_file()

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from sciml.evaluation.jobs import best_job, differing, groups, read_sweep
+from sciml.evaluation.jobs import best_jobs, differing, groups, read_sweep
 from sciml.evaluation.sweep import sweep_table, write_sweep_report
 from tests.helpers import ROOT
 
@@ -68,7 +68,7 @@ def test_jobs_are_read_by_number_and_by_state(sweep):
     assert jobs[5].test_error is None
     assert jobs[0].overrides["trainer.max_epochs"] == "2"
     assert differing(jobs) == ["model", "seed"]
-    assert best_job(jobs).number == "2"
+    assert [job.number for job in best_jobs(jobs).values()] == ["2"]
 
 
 def test_statistics_over_seeds(sweep):
@@ -122,7 +122,7 @@ def test_a_narrow_terminal_cuts_no_word_off(sweep):
 def test_the_files_hold_the_same_table(sweep):
     assert write_sweep_report(sweep) == sweep / "sweep.html"
     content = json.loads((sweep / "sweep.json").read_text())
-    assert content["best"] == "2"
+    assert content["best"] == ["2"]
     assert [job["test_error"] for job in content["jobs"]] == [*ERRORS.values(), None, None]
     assert content["groups"][0]["mean"] == pytest.approx(0.0184)
     with (sweep / "sweep.csv").open(newline="") as file:
@@ -199,6 +199,29 @@ def test_optimizers_that_nobody_named_are_told_apart_too(tmp_path):
     assert differing(read_sweep(tmp_path)) == ["model", "optimizer"]
 
 
+def test_each_data_set_has_a_best_job_and_a_best_group(tmp_path):
+    """Errors on different data do not compare: that of Darcy flow is lower, whatever the model."""
+    jobs = [(m, d, s) for m in ("fno", "unet") for d in ("burgers", "darcy") for s in ("0", "1")]
+    errors = dict(zip(jobs, (0.5, 0.51, 0.02, 0.03, 0.4, 0.41, 0.05, 0.06), strict=True))
+    for number, ((model, data, seed), error) in enumerate(errors.items()):
+        overrides = [f"model={model}", f"data={data}", f"seed={seed}"]
+        add_job(tmp_path / str(number), overrides, completed(error))
+    found = best_jobs(read_sweep(tmp_path))
+    assert {data: job.number for data, job in found.items()} == {
+        "data=burgers": "4",
+        "data=darcy": "2",
+    }
+    order = [tuple(group.overrides.values()) for group in groups(read_sweep(tmp_path))]
+    assert order == [("unet", "burgers"), ("fno", "burgers"), ("fno", "darcy"), ("unet", "darcy")]
+    text = printed(tmp_path)
+    assert "4 *" in text and "2 *" in text and text.count("*") == 2
+    page = write_sweep_report(tmp_path).read_text()
+    assert "Best for data=burgers is job 4 (model=unet, data=burgers, seed=0) with 40.0 %" in page
+    assert "Best for data=darcy is job 2 " in page
+    assert page.count('class="best"') == 4  # a job and a group for each
+    assert json.loads((tmp_path / "sweep.json").read_text())["best"] == ["4", "2"]
+
+
 def choose(folder: Path, method: str, optimizer: str = "adamw") -> None:
     choices = {"curvature": method, "optimizer": optimizer, "data": "darcy"}
     (folder / "choices.json").write_text(json.dumps(choices))
@@ -215,7 +238,7 @@ def test_a_job_that_never_wrote_anything_is_listed(tmp_path):
 def test_an_infinite_error_is_never_the_best(tmp_path):
     for number, error in enumerate((math.inf, 0.5)):
         add_job(tmp_path / str(number), [f"lr={number}"], completed(error))
-    assert best_job(read_sweep(tmp_path)).number == "1"
+    assert [job.number for job in best_jobs(read_sweep(tmp_path)).values()] == ["1"]
     assert "∞" in printed(tmp_path)
     write_sweep_report(tmp_path)
     assert json.loads((tmp_path / "sweep.json").read_text())["jobs"][0]["test_error"] is None

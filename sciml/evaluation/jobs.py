@@ -15,6 +15,7 @@ from typing import Any
 
 from scipy.special import stdtrit
 
+DATA = ("data", "path", "input", "target", "experiment")  # what chooses the data
 METHODS = ("curvature", "optimizer")  # groups that a model or a task may choose
 
 
@@ -74,14 +75,29 @@ def differing(jobs: list[Job]) -> list[str]:
     return [name for name in names if len({job.overrides.get(name) for job in jobs}) > 1]
 
 
-def best_job(jobs: list[Job]) -> Job | None:
-    """The job with the lowest finite test error; of equal ones the first."""
-    tested = [job for job in jobs if is_finite(job.test_error)]
-    return min(tested, key=lambda job: job.test_error, default=None)
+def best_jobs(jobs: list[Job]) -> dict[str, Job]:
+    """By data set the job with the lowest finite test error, of equal ones the first: errors on
+    different data say nothing about each other.
+    """
+    best: dict[str, Job] = {}
+    for job in jobs:
+        name = data_of(job.overrides)
+        if is_finite(job.test_error) and (
+            name not in best or job.test_error < best[name].test_error
+        ):
+            best[name] = job
+    return best
+
+
+def data_of(overrides: Mapping[str, str]) -> str:
+    """The overrides that choose the data, as they were typed."""
+    return " ".join(f"{name}={overrides[name]}" for name in DATA if name in overrides)
 
 
 def groups(jobs: list[Job]) -> list[Group]:
-    """Statistics over seeds, best mean first; empty unless `seed` differs between jobs."""
+    """Statistics over seeds, best mean of each data set first; empty unless `seed` differs between
+    jobs.
+    """
     names = differing(jobs)
     if "seed" not in names:
         return []
@@ -89,7 +105,14 @@ def groups(jobs: list[Job]) -> list[Group]:
     for job in jobs:
         collected[tuple((n, job.overrides.get(n, "")) for n in names if n != "seed")].append(job)
     found = [_group(dict(overrides), members) for overrides, members in collected.items()]
-    return sorted(found, key=lambda group: math.inf if group.mean is None else group.mean)
+    order = list(dict.fromkeys(data_of(group.overrides) for group in found))
+    return sorted(
+        found,
+        key=lambda group: (
+            order.index(data_of(group.overrides)),
+            math.inf if group.mean is None else group.mean,
+        ),
+    )
 
 
 def is_finite(error: float | None) -> bool:

@@ -18,7 +18,16 @@ from rich.table import Table
 from rich.text import Text
 
 from datasets.store import commit
-from sciml.evaluation.jobs import Group, Job, best_job, differing, groups, is_finite, read_sweep
+from sciml.evaluation.jobs import (
+    Group,
+    Job,
+    best_jobs,
+    data_of,
+    differing,
+    groups,
+    is_finite,
+    read_sweep,
+)
 from sciml.evaluation.page import column, count, duration, number, render
 
 COLOURS = {"completed": "green", "failed": "red", "interrupted": "yellow"}
@@ -26,10 +35,12 @@ NUMBERS = ("test error (%)", "wall time", "parameters")
 
 
 def sweep_table(folder: Path) -> Table:
-    """The table for the terminal, the best job bold with a star; below it the means over seeds."""
+    """The table for the terminal, the best job of each data set bold with a star; below it the
+    means over seeds.
+    """
     jobs = read_sweep(folder)
     header, rows = _job_table(jobs, Path(folder))
-    names, best = differing(jobs), best_job(jobs)
+    names, best = differing(jobs), best_jobs(jobs).values()
     table = Table(title=f"Sweep {folder}", title_justify="left", box=box.SIMPLE_HEAD)
     for name in header:
         table.add_column(
@@ -38,9 +49,9 @@ def sweep_table(folder: Path) -> Table:
     for job, row in zip(jobs, rows, strict=True):
         cells = [Text(cell) for cell in row]  # not markup: an override may hold brackets
         cells[1 + len(names)].stylize(COLOURS.get(job.status, ""))
-        if job is best:
+        if job in best:
             cells[0].append(" *")
-        table.add_row(*cells, style="bold" if job is best else None)
+        table.add_row(*cells, style="bold" if job in best else None)
     table.add_section()
     for group, figures in zip(groups(jobs), _group_figures(groups(jobs)), strict=True):
         n, mean, deviation, _ = figures
@@ -54,10 +65,11 @@ def write_sweep_report(folder: Path) -> Path:
     """Write `sweep.csv`, `sweep.json` and `sweep.html` into `folder`; returns the page's path."""
     folder = Path(folder)
     jobs = read_sweep(folder)
-    names, best, seeds = differing(jobs), best_job(jobs), groups(jobs)
+    names, best, seeds = differing(jobs), best_jobs(jobs).values(), groups(jobs)
+    first = {data_of(group.overrides): group for group in reversed(seeds)}.values()
     records = [_record(job, names, folder) for job in jobs]
     content = {
-        "best": best.number if best else None,
+        "best": [job.number for job in best],
         "jobs": records,
         "groups": [asdict(group) for group in seeds],
     }
@@ -71,12 +83,16 @@ def write_sweep_report(folder: Path) -> Path:
         "numbers": NUMBERS,
         "header": header,
         "rows": [
-            {"cells": row, "status": job.status, "best": job is best}
+            {"cells": row, "status": job.status, "best": job in best}
             for job, row in zip(jobs, rows, strict=True)
         ],
         "group_names": others,
         "groups": [
-            {"overrides": [group.overrides[name] for name in others], "figures": figures}
+            {
+                "overrides": [group.overrides[name] for name in others],
+                "figures": figures,
+                "best": any(group is one for one in first),
+            }
             for group, figures in zip(seeds, _group_figures(seeds), strict=True)
         ],
     }
@@ -145,12 +161,16 @@ def _csv(records: list[dict[str, Any]], names: list[str]) -> str:
 def _headline(jobs: list[Job]) -> str:
     numbers = Counter(job.status for job in jobs)
     text = f"{len(jobs)} jobs: " + ", ".join(f"{n} {status}" for status, n in numbers.items())
-    best = best_job(jobs)
-    if best is None:
+    best = best_jobs(jobs)
+    if not best:
         return f"{text}. No job has a test error."
-    settings = ", ".join(f"{name}={best.overrides.get(name, '–')}" for name in differing(jobs))
-    error = f"{number(100 * best.test_error)} % mean relative L2 error on test samples"
-    return f"{text}. Best is job {best.number} ({settings}) with {error}."
+    sentences = [f"{text}."]
+    for data, job in best.items():
+        settings = ", ".join(f"{name}={job.overrides.get(name, '–')}" for name in differing(jobs))
+        error = f"{number(100 * job.test_error)} % mean relative L2 error on test samples"
+        which = f"Best for {data}" if len(best) > 1 else "Best"
+        sentences.append(f"{which} is job {job.number} ({settings}) with {error}.")
+    return " ".join(sentences)
 
 
 if __name__ == "__main__":

@@ -19,3 +19,9 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return all(mallopt(number, size) == 1 for number, size in SETTINGS.items())
+
+
+def give_back() -> None:
+    """Give freed memory back to the system once, where it is glibc that keeps it."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

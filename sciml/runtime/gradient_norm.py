@@ -13,15 +13,20 @@ from sciml.tasks.refined_schedule import NORM
 
 class GradientNorm(Callback):
     """The sum of absolute values of the gradient, before it is clipped, on every step that is
-    logged: what `sciml.tasks.RefinedSchedule` makes a schedule of. Complex numbers count by their
-    parts.
+    logged, where the step begins: what `sciml.tasks.RefinedSchedule` makes a schedule of. Complex
+    numbers count by their parts.
     """
+
+    def __init__(self):
+        self._step: int | None = None
 
     def on_before_optimizer_step(
         self, trainer: Trainer, task: LightningModule, optimizer: Optimizer
     ) -> None:
-        if (trainer.global_step + 1) % trainer.log_every_n_steps:
+        again = trainer.global_step == self._step  # a line search
+        if again or (trainer.global_step + 1) % trainer.log_every_n_steps:
             return
+        self._step = trainer.global_step
         task.log(NORM, gradient_l1(task.parameters()), on_step=True)
 
 

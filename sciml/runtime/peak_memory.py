@@ -4,6 +4,8 @@ import resource
 import sys
 from pathlib import Path
 
+from sciml.runtime.allocator import give_back
+
 PROCESS = Path("/proc/self")
 
 
@@ -15,6 +17,7 @@ class PeakMemory:
     """
 
     def __init__(self):
+        give_back()  # what earlier jobs of a sweep freed is not of this run
         try:
             (PROCESS / "clear_refs").write_text("5")  # 5 resets the peak, proc_pid_clear_refs(5)
             self.since_start = False

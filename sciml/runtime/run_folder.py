@@ -6,7 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = Path(path)
+        self.command = repeating(sys.argv)  # of a job of a sweep, not that of all
         held = [n for n in ("config.yaml", "metrics.json") if (self.path / n).exists()]
         if held:
             raise ValueError(
@@ -71,12 +72,16 @@ class RunFolder:
         self.write_json("metrics.json", {"status": status, "error": text})
 
 
+def repeating(arguments: Sequence[str]) -> str:
+    """What to type to run a program with these arguments again."""
+    return shlex.join(["python", Path(arguments[0]).name, *arguments[1:]])
+
+
 def environment(device: Any) -> dict[str, Any]:
-    """Versions, machine, command and commit of this process, which computes on `device`."""
+    """Versions, machine and commit of this process, which computes on `device`."""
     import torch
 
     return {
-        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {
             "processor": _processor(),

@@ -53,6 +53,7 @@ class Task(LightningModule):
         self.input_normalizer, self.target_normalizer = input_normalizer, target_normalizer
         self._optimizer, self._schedule = optimizer, schedule
         self._batch: Batch | None = None  # the last one that was trained on
+        self._logged: tuple[int, int] | None = None  # its epoch and number
 
     @classmethod
     def pairs(cls, source: Source, settings: Mapping[str, Any]) -> Source:
@@ -83,7 +84,10 @@ class Task(LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         self._batch = batch
         loss = self.training_loss(batch)
-        self._log("train/loss", loss, batch, on_step=True)
+        now = self.current_epoch, batch_index
+        if now != self._logged:  # a line search evaluates the batch again, where it may not stay
+            self._logged = now
+            self._log("train/loss", loss, batch, on_step=True)
         return loss
 
     def expansion(self, samples: int | None = None) -> Expansion:
