@@ -505,7 +505,7 @@ def test_the_first_pass_that_is_finite_counts_in_full():
 )
 def test_patterns_that_exclude_nothing_are_refused(pattern, reason):
     with pytest.raises(ValueError, match=f"curvature.exclude: .* {reason}"):
-        optimizer(small(), exclude=[pattern]).attach(small(), lambda samples: None)
+        optimizer(model := small(), exclude=[pattern]).attach(model, lambda samples: None)
 
 
 def test_the_loss_that_bounds_steps_is_kept():

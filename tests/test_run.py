@@ -325,6 +325,14 @@ def test_a_nan_gradient_names_the_parameter(arrays, tmp_path, no_report, monkeyp
     assert watched.finite()
 
 
+def test_a_loss_that_is_nan_stops_the_run(arrays, tmp_path, no_report, monkeypatch):
+    """Where gradients are finite: inf / inf is NaN, its derivative finite / inf = 0."""
+    loss = Supervised.training_step
+    monkeypatch.setattr(Supervised, "training_step", lambda *step: loss(*step) + torch.nan)
+    with pytest.raises(NonFiniteError, match=r"the loss is not finite at step 0 \(epoch 1\): nan"):
+        finish(tmp_path / "run", *arrays)
+
+
 def test_a_norm_that_overflows_is_told_as_that(arrays, tmp_path, no_report, monkeypatch):
     loss = Supervised.training_step
     monkeypatch.setattr(Supervised, "training_step", lambda *step: 1e30 * loss(*step))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from sciml.curvature.neuralop_spectral import Contraction
 from sciml.curvature.tokens import Call
@@ -49,6 +50,13 @@ class Capture:
         ]
         for module in self._normalising:
             module.eval()
+        self._counting = {
+            m: m.momentum
+            for m in self.model.modules()
+            if isinstance(m, _InstanceNorm) and m.track_running_stats
+        }
+        for module in self._counting:
+            module.momentum = 0.0
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -58,6 +66,8 @@ class Capture:
             module.remove()
         for module in self._normalising:
             module.train()
+        for module, momentum in self._counting.items():
+            module.momentum = momentum
 
     def _note(self, module: nn.Module, arguments: tuple, named: dict, output: Tensor) -> None:
         if output.requires_grad:

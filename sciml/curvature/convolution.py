@@ -34,22 +34,15 @@ class ConvolutionLayer(Layer):
     def tokens(self, calls: dict[str, list[Call]]) -> Tokens:
         pairs = []
         for call in calls["layer"]:
-            x, y = (_batched(self.module, t) for t in (call.arguments[0].detach(), call.gradient))
-            pairs.append((self._patches(x), grouped(y, self.module.groups)))
+            module = call.module  # of those that share the weight, paddings and strides may differ
+            x, y = (_batched(module, t) for t in (call.arguments[0].detach(), call.gradient))
+            pairs.append((_patches(module, x), grouped(y, module.groups)))
         if self.sharing == "reduce":
             pairs = [(a.mean(2, keepdim=True), g.sum(2, keepdim=True)) for a, g in pairs]
         a, g = (
             torch.cat([x.flatten(1, 2) for x in column], 1) for column in zip(*pairs, strict=False)
         )
         return Tokens(with_one(a) if self.has_bias else a, g)
-
-    def _patches(self, x: Tensor) -> Tensor:
-        """[groups, b, points, in / groups * kernel]."""
-        module = self.module
-        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-        x = pad(x, module._reversed_padding_repeated_twice, mode=mode)
-        x = unfolded(x, module.kernel_size, module.stride, module.dilation)
-        return grouped(x.movedim(1, -2).flatten(-2), module.groups, channels=-1)
 
     def join(self, tensors: list[Tensor]) -> Tensor:
         weight, *bias = tensors
@@ -79,9 +72,9 @@ class TransposedLayer(Layer):
         self.shape = (module.groups, module.in_channels // module.groups, outputs)
 
     def tokens(self, calls: dict[str, list[Call]]) -> Tokens:
-        module = self.module
         a, g = [], []
         for call in calls["layer"]:
+            module = call.module
             x, y = (_batched(module, t) for t in (call.arguments[0].detach(), call.gradient))
             a.append(grouped(x, module.groups).flatten(1, 2))
             sides = [p for n in reversed(module.padding) for p in (n, n)]
@@ -96,6 +89,14 @@ class TransposedLayer(Layer):
 
     def split(self, matrices: Tensor) -> list[Tensor]:
         return [matrices.reshape(self.module.weight.shape)]
+
+
+def _patches(module: nn.Module, x: Tensor) -> Tensor:
+    """[groups, b, points, in / groups * kernel] of what a convolution sees of x."""
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    x = pad(x, module._reversed_padding_repeated_twice, mode=mode)
+    x = unfolded(x, module.kernel_size, module.stride, module.dilation)
+    return grouped(x.movedim(1, -2).flatten(-2), module.groups, channels=-1)
 
 
 def _batched(module: nn.Module, x: Tensor) -> Tensor:

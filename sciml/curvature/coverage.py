@@ -148,6 +148,8 @@ def adapter(module: nn.Module) -> Callable[[nn.Module, Sharing], Layer] | None:
         module.weight
     ):
         return None
+    if module.weight.is_complex():  # spectral layers aside, factors are those of real layers
+        return None
     if is_still(module, nn.Linear):
         return LinearLayer
     if is_still(module, JetLinear):
@@ -161,4 +163,5 @@ def adapter(module: nn.Module) -> Callable[[nn.Module, Sharing], Layer] | None:
 
 def _tied(first: Layer, second: Layer) -> bool:
     same = [id(p) for p in first.parameters] == [id(p) for p in second.parameters]
-    return type(first) is type(second) and first.kind == second.kind and same
+    alike = first.kind == second.kind and first.shape == second.shape
+    return type(first) is type(second) and alike and same

@@ -239,6 +239,8 @@ class Factored:
         for name, layer in self.coverage.layers.items():
             given = [tensors(p) for p in layer.parameters]
             if any(t is None for t in given):
+                if any(t is not None for t in given):
+                    self.failed(name, "a part of its parameters has no gradient; all of them stay")
                 continue
             G = self.blocks[name].apply(layer.join(given))
             found += zip(layer.parameters, layer.split(G), strict=True)

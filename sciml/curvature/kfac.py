@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,16 @@ class KFAC(Optimizer):
                     f"{type(self).__name__}: {name}={count} must be a whole number of at least 1"
                     f"{more}."
                 )
+        if fisher not in get_args(Fisher) or sharing not in get_args(Sharing):
+            raise ValueError(
+                f"{type(self).__name__}: fisher={fisher} must be one of "
+                f"{', '.join(get_args(Fisher))}, sharing={sharing} one of "
+                f"{', '.join(get_args(Sharing))}."
+            )
+        if isinstance(exclude, str):
+            raise ValueError(
+                f"{type(self).__name__}: exclude={exclude!r} must be a list of regular expressions."
+            )
         if not (damping > 0 and floor >= 0 and 0 <= decay < 1):
             raise ValueError(
                 f"{type(self).__name__}: damping={damping} must be positive, floor={floor} not "
@@ -129,6 +140,14 @@ class KFAC(Optimizer):
 
     def attach(self, model: nn.Module, objective: Objective) -> None:
         """Learn of the model whose parameters these are, and of the loss."""
+        known = {id(p) for p in model.parameters()}
+        held = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        if strange := [tuple(p.shape) for p in held if id(p) not in known]:
+            raise ValueError(
+                f"{type(self).__name__}: {len(strange)} parameters, the first of shape "
+                f"{strange[0]}, are none of the model's, whose curvature is taken; give them an "
+                "optimizer of their own, or set curvature=none."
+            )
         self.curvature = Factored(model, objective, self.geometry, **self._settings)
         self._moments = Moments(self, self.curvature.pairs)
 

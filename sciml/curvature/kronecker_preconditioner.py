@@ -100,14 +100,19 @@ class KroneckerFactored(Diagonalised):
         with torch.enable_grad():
             with loss.replayed(), Capture(modules, self.model) as capture:
                 expansion = loss.objective(None)
-            for name, layer in list(self.layers.items()):
-                if not any(map(capture.called, layer.watched)):
+            called = {n for n, x in self.layers.items() if any(map(capture.called, x.watched))}
+            if not self.passes:
+                for name in self.layers.keys() - called:
                     self._drop(name)
                     self.failed(name, "it is never called as a module, its diagonal takes over")
+            if not called:
+                return
             ((calls, _),) = capture.gradients(expansion, "monte_carlo", [])
         self.passes += 1
         weight = max(1 - DECAY, 1 / self.passes)
         for name, basis in self.bases.items():
+            if name not in called:  # a branch: what was found before stays
+                continue
             found = [averaged(f.contiguous()) for f in self._factors(name, calls)]
             if not all(bool(f.isfinite().all()) for f in found):
                 self.failed(name, "its factors are not finite; those of before stay")

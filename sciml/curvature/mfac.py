@@ -1,6 +1,7 @@
 """The inverse of the covariance of the last gradients, without any matrix of the parameters."""
 
 import logging
+import math
 import warnings
 from collections.abc import Callable
 
@@ -55,9 +56,10 @@ class MFAC(Optimizer):
         max_memory_mb: float = 1024,
     ):
         require_adamw(optimizer, "MFAC")
-        if window < 1 or not damping > 0:
+        if window < 1 or not damping > 0 or not max_memory_mb > 0:
             raise ValueError(
-                f"MFAC: window={window} must be at least 1 and damping={damping} positive."
+                f"MFAC: window={window} must be at least 1, damping={damping} and "
+                f"max_memory_mb={max_memory_mb} positive."
             )
         super().__init__(optimizer.param_groups, optimizer.defaults)
         self.damping = damping
@@ -71,12 +73,14 @@ class MFAC(Optimizer):
                 begin, end = end, end + real(p).numel()
                 self._parts[p] = slice(begin, end)
         like = real(everything[0])
-        row = end * like.element_size() / 1e6
-        if window * row > max_memory_mb:
+        row, product = end * like.element_size() / 1e6, 8 / 1e6  # MB; products are float64
+        taken = window * (row + window * product)
+        if taken > max_memory_mb:
+            most = (math.sqrt(row**2 + 4 * product * max_memory_mb) - row) / (2 * product)
             raise ValueError(
-                f"MFAC: window={window} gradients of {end:,} numbers take {window * row:,.1f} MB, "
-                f"more than max_memory_mb={max_memory_mb:g}; set window to at most "
-                f"{int(max_memory_mb / row)}, or raise max_memory_mb."
+                f"MFAC: window={window} gradients of {end:,} numbers and their products take "
+                f"{taken:,.1f} MB, more than max_memory_mb={max_memory_mb:g}; set window to at "
+                f"most {int(most)}, or raise max_memory_mb."
             )
         self.window = GradientWindow(window, end, like)
 

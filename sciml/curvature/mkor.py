@@ -46,6 +46,10 @@ class MKOR(KFAC):
         block_size: int | None = BLOCK_SIZE,
         fall_back: float | None = None,
     ):
+        if not (isinstance(stabiliser_period, int) and stabiliser_period >= 1):
+            raise ValueError(
+                f"MKOR: stabiliser_period={stabiliser_period} must be a whole number of at least 1."
+            )
         super().__init__(
             optimizer,
             damping=damping,

@@ -108,7 +108,7 @@ class GradientNormalised(Rule):
         return self._lambda
 
     def judge(self, outcome: Outcome) -> bool:
-        enough = outcome.decrease >= outcome.gradient**2 / (8 * self._lambda)
+        enough = 8 * self._lambda * outcome.decrease >= outcome.gradient**2
         self.radius *= 2.0 if enough else 0.5
         return enough
 
