@@ -10,7 +10,7 @@ from torch import distributed as dist
 from torch import multiprocessing, nn
 
 from datasets import DataModule
-from sciml.curvature import EKFAC, KFAC
+from sciml.curvature import EKFAC, KFAC, AdaHessian
 from sciml.losses import MeanSquaredError, RelativeL2
 from sciml.models import FNO
 from sciml.tasks import Constant
@@ -334,6 +334,20 @@ def test_a_loss_without_curvature_is_refused(pairs):  # noqa: F811
     )
     with pytest.raises(ValueError, match="NoTerm: its curvature is not known"):
         Trainer(max_epochs=1, **QUIET).fit(module, DataModule(pairs, batch_size=5))
+
+
+def test_ada_hessian_asks_no_loss_for_its_curvature(pairs):  # noqa: F811
+    """It differentiates the value twice, which any loss has."""
+    module = learner(pairs, loss=Smooth(), optimizer=AdaHessian, schedule=Constant())
+    before = [p.detach().clone() for p in module.parameters()]
+    Trainer(max_epochs=1, **QUIET).fit(module, DataModule(pairs, batch_size=5))
+    moved = zip(before, module.parameters(), strict=True)
+    assert any(not torch.equal(old, new) for old, new in moved)
+
+
+class Smooth(NoTerm):
+    def forward(self, prediction, target, grid):
+        return (prediction - target).pow(4).flatten(2).mean(2)
 
 
 @pytest.mark.parametrize(

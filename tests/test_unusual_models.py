@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from sciml.curvature import EKFAC, KFAC, MFAC, MKOR, NewtonCG
+from sciml.curvature import (
+    EKFAC,
+    KFAC,
+    MFAC,
+    MKOR,
+    AdaHessian,
+    NewtonCG,
+    SpectralMuon,
+    SpectralSOAP,
+)
 from sciml.curvature.capture import Capture
 from sciml.curvature.coverage import cover
 from sciml.curvature.regularisation import GradientNormalised, Outcome
@@ -185,6 +194,19 @@ def test_the_gradient_normalised_rule_knows_a_gradient_of_zero():
     assert rule.damping(2.0) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("kind", [SpectralMuon, SpectralSOAP, AdaHessian])
+def test_the_state_of_another_optimizer_is_refused(kind):
+    model = nn.Linear(3, 2)
+    with pytest.raises(ValueError, match=f"{kind.__name__}: the checkpoint is of another optimiz"):
+        kind(model.parameters()).load_state_dict(AdamW(model.parameters()).state_dict())
+
+
+def test_newton_says_that_all_is_frozen():
+    model = nn.Linear(3, 2).requires_grad_(False)
+    with pytest.raises(ValueError, match="all parameters are frozen"):
+        attached(NewtonCG, model, torch.ones(4, 3))
+
+
 def test_statistics_of_instance_norms_are_not_counted_twice():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv1d(2, 3, 1), nn.InstanceNorm1d(3, track_running_stats=True))
@@ -206,6 +228,8 @@ def test_statistics_of_instance_norms_are_not_counted_twice():
         (KFAC, {"fisher": "exakt"}, "fisher=exakt must be one of monte_carlo, exact, empirical"),
         (EKFAC, {"sharing": "none"}, "sharing=none one of expand, reduce"),
         (KFAC, {"exclude": "weight"}, "exclude='weight' must be a list"),
+        (KFAC, {"damping": math.inf}, "damping=inf must be positive"),
+        (NewtonCG, {"damping": math.nan}, "damping=nan must be positive"),
         (MKOR, {"stabiliser_period": 0}, "MKOR: stabiliser_period=0 must be a whole number"),
         (MFAC, {"max_memory_mb": -1}, "max_memory_mb=-1 positive"),
         (MFAC, {"max_memory_mb": math.nan}, "max_memory_mb=nan positive"),

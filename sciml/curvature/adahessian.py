@@ -45,6 +45,8 @@ class AdaHessian(PairedOptimizer):
     betas=(0.9, 0.99), hessian_period=10 for FNOs.
     """
 
+    needs_terms = False
+
     def __init__(
         self,
         params: ParamsT,

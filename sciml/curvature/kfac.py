@@ -110,7 +110,7 @@ class KFAC(Optimizer):
             raise ValueError(
                 f"{type(self).__name__}: exclude={exclude!r} must be a list of regular expressions."
             )
-        if not (damping > 0 and floor >= 0 and 0 <= decay < 1):
+        if not (0 < damping < math.inf and 0 <= floor < math.inf and 0 <= decay < 1):
             raise ValueError(
                 f"{type(self).__name__}: damping={damping} must be positive, floor={floor} not "
                 f"negative and decay={decay} from 0 to below 1."

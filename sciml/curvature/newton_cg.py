@@ -111,7 +111,7 @@ class NewtonCG(Optimizer):
                 f"lr={lr} must be positive, decay={decay} from 0 to 1 and backtracks={backtracks} "
                 "not negative."
             )
-        if damping < 0 or (damping == 0 and regularisation != "fixed"):
+        if not 0 <= damping < math.inf or (damping == 0 and regularisation != "fixed"):
             raise ValueError(
                 f"damping={damping} must be positive; only regularisation=fixed may have 0."
             )
@@ -135,6 +135,8 @@ class NewtonCG(Optimizer):
         """Learn of the model whose parameters these are, and of the loss."""
         self._model, self._objective = model, objective
         groups = [[p for p in g["params"] if p.requires_grad] for g in self.param_groups]
+        if not any(groups):
+            raise ValueError("NewtonCG: all parameters are frozen; let some have requires_grad.")
         self._counts = [len(group) for group in groups]
         self.layout = ParameterVector([p for group in groups for p in group])
         self._previous = torch.zeros_like(self.layout.values())

@@ -66,6 +66,8 @@ class PairedOptimizer(Optimizer, ABC):
     type of the parameter. Sparse gradients are not supported.
     """
 
+    needs_terms = True  # of the expansion; else its value is enough
+
     def __init__(self, params: ParamsT, defaults: dict[str, Any]):
         super().__init__(params, defaults)
         self._layouts: dict[int, Layout] = {}
@@ -79,6 +81,15 @@ class PairedOptimizer(Optimizer, ABC):
         """
         self._model, self._objective, self._layouts = model, objective, layouts(model)
         self._names = {id(p): name for name, p in model.named_parameters()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for group in state_dict["param_groups"]:
+            if missing := sorted(self.defaults.keys() - group.keys()):
+                raise ValueError(
+                    f"{type(self).__name__}: the checkpoint is of another optimizer, it has no "
+                    f"{', '.join(missing)}; continue with the one that it was written with."
+                )
+        super().load_state_dict(state_dict)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from lightning import LightningModule
@@ -90,11 +91,14 @@ class Task(LightningModule):
             self._log("train/loss", loss, batch, on_step=True)
         return loss
 
-    def expansion(self, samples: int | None = None) -> Expansion:
-        """The loss on the first `samples` samples, or all, of the last training batch."""
+    def expansion(self, samples: int | None = None, *, terms: bool = True) -> Expansion:
+        """The loss on the first `samples` samples, or all, of the last training batch; without
+        `terms` its value alone, which any loss has.
+        """
         if self._batch is None:
             raise ValueError("no batch has been trained on yet, so the loss has no curvature.")
-        return self.expand(self._batch if samples is None else _first(self._batch, samples))
+        batch = self._batch if samples is None else _first(self._batch, samples)
+        return self.expand(batch) if terms else Expansion(self.training_loss(batch), [])
 
     def expand(self, batch: Batch) -> Expansion:
         """The loss on a batch."""
@@ -121,7 +125,8 @@ class Task(LightningModule):
         """One that knows the model and its loss, if it asks for them."""
         optimizer = self._optimizer(self.parameters())
         if hasattr(optimizer, "attach"):
-            optimizer.attach(self.model, self.expansion)
+            terms = getattr(optimizer, "needs_terms", True)
+            optimizer.attach(self.model, partial(self.expansion, terms=terms))
         return optimizer
 
     def configure_optimizers(self):
