@@ -227,6 +227,7 @@ def test_statistics_of_instance_norms_are_not_counted_twice():
     [
         (KFAC, {"fisher": "exakt"}, "fisher=exakt must be one of monte_carlo, exact, empirical"),
         (EKFAC, {"sharing": "none"}, "sharing=none one of expand, reduce"),
+        (EKFAC, {"eigenvalues": "exact"}, "eigenvalues=exact must be one of corrected, scaled"),
         (KFAC, {"exclude": "weight"}, "exclude='weight' must be a list"),
         (KFAC, {"damping": math.inf}, "damping=inf must be positive"),
         (NewtonCG, {"damping": math.nan}, "damping=nan must be positive"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import get_args
 
 from torch.optim import Optimizer
 
@@ -41,6 +42,11 @@ class EKFAC(KFAC):
         kl_clip: float | None = None,
         damping_period: int | None = None,
     ):
+        if eigenvalues not in get_args(Eigenvalues):
+            raise ValueError(
+                f"EKFAC: eigenvalues={eigenvalues} must be one of "
+                f"{', '.join(get_args(Eigenvalues))}."
+            )
         super().__init__(
             optimizer,
             damping=damping,
