@@ -198,9 +198,8 @@ class Factored:
         """Renew the inverses."""
         for name, block in self.blocks.items():
             if count := block.refresh(self.damping, self.floor):
-                self.failed(
-                    name, f"{count} of its factors have no inverse; the last good ones stay"
-                )
+                reason = f"{count} of its factors have no inverse; the last good ones stay"
+                self.failed(name, reason)
 
     def failed(self, name: str, reason: str) -> None:
         """Something that has been left as it was."""
@@ -233,7 +232,8 @@ class Factored:
 
     def apply(self, tensors: Callable[[nn.Parameter], Tensor | None]) -> Moves:
         """Parameters, and the damped inverse times what `tensors` gives for each, in the shape of
-        their real numbers. Layers of which it gives None for a parameter are left out.
+        their real numbers. Layers with a parameter of which it gives None are left out, and named
+        unless it gives None for all.
         """
         found = []
         for name, layer in self.coverage.layers.items():
