@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 import torch
 
@@ -24,15 +25,11 @@ def ordered(function: Callable, items: Sequence, num_workers: int) -> Iterator:
         return
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
-        min(num_workers, len(items)), multiprocessing.get_context("spawn"), initializer=_prepare
+        min(num_workers, len(items)), multiprocessing.get_context("spawn"), initializer=prepare
     )
     try:
-        # Processes inherit the signal mask: Ctrl-C reaches the parent alone, which ends them.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with deaf_to_interrupts():
             results = pool.map(function, items)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         yield from results
         pool.shutdown()
     except BaseException as error:
@@ -48,6 +45,18 @@ def ordered(function: Callable, items: Sequence, num_workers: int) -> Iterator:
         raise
 
 
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Processes that are started here inherit the signal mask: Ctrl-C reaches the parent alone,
+    which ends them.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _here(function: Callable, items: Sequence) -> Iterator:
     threads = torch.get_num_threads()
     for item in items:
@@ -59,7 +68,7 @@ def _here(function: Callable, items: Sequence) -> Iterator:
         yield result
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """One thread to compute, and one that waits for the parent: if killed, it tells nobody."""
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,0 +1,1 @@
+"""Solver output that streams into training while it is computed."""

@@ -1,0 +1,56 @@
+"""Where simulations are computed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from datasets.stream.events import Assignment, Event
+from datasets.stream.study import Study
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What lies before each lane, and whose turn it is: enough to begin, or to begin again."""
+
+    assignments: Mapping[int, Sequence[Assignment]]
+    position: tuple[int, int] = (0, 0)
+
+
+@dataclass
+class Effort:
+    """Seconds that the solvers computed, and waited for their frames to be taken."""
+
+    busy: float = 0.0
+    idle: float = 0.0
+
+
+class Engine(Protocol):
+    """Computes the lanes of a study and hands over what they report, each lane in order.
+
+    A lane whose simulation failed does nothing until it is reassigned. After an event that is
+    `lost` the engine wants to be revived with a plan of what is still to be done.
+    """
+
+    def start(self, study: Study, plan: Plan) -> None: ...
+
+    def take(self, lane: int | None) -> Event:
+        """The next event of a lane, or of any lane if None; waits for it."""
+        ...
+
+    def assign(self, lane: int, assignment: Assignment) -> None:
+        """More for a lane, after what it has."""
+        ...
+
+    def reassign(self, lane: int, assignments: Sequence[Assignment]) -> None:
+        """What a lane whose simulation failed is to do."""
+        ...
+
+    def revive(self, plan: Plan) -> None:
+        """Make good what was lost."""
+        ...
+
+    def effort(self) -> Effort: ...
+
+    def close(self) -> None:
+        """End all work; harmless when done twice."""
+        ...

@@ -1,0 +1,49 @@
+"""How many samples arrive for every batch that is drawn."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limiter:
+    """Fixes the pace of a training to that of its stream.
+
+    Of `samples` N in all, each is drawn `reuse` r times on average in batches of `batch_size` B:
+
+        steps = floor(r N / B)
+        batch k = 0, 1, ... is drawn once n(k) = min(N, ceil(w + (k + 1) B / r)) samples are in
+
+    with the `watermark` w, so that the number of steps, and with it every schedule of learning
+    rates, is known before the first sample arrives, and all ranks of a training that divide a
+    study among them stop together. After the last sample has come the remaining r w draws are made
+    from what there is. [Cassirer et al. 2021, arXiv:2102.04736, section 3.3, call it samples per
+    insert.]
+    """
+
+    samples: int
+    watermark: int
+    reuse: float
+    batch_size: int
+
+    def __post_init__(self):
+        if self.watermark > self.samples:
+            raise ValueError(
+                f"online.watermark={self.watermark}: only {self.samples} samples will ever arrive; "
+                "lower it, or ask for more simulations (data.counts.train)."
+            )
+        if self.steps < 1:
+            raise ValueError(
+                f"{self.samples} samples drawn {self.reuse:g} times each are less than a batch of "
+                f"{self.batch_size}: lower batch_size, or ask for more simulations."
+            )
+
+    @property
+    def steps(self) -> int:
+        """Batches in all."""
+        return int(self.samples * self.reuse // self.batch_size)
+
+    def arrived(self, batch: int) -> int:
+        """Samples that are in before a batch is drawn."""
+        return min(
+            self.samples, math.ceil(self.watermark + (batch + 1) * self.batch_size / self.reuse)
+        )

@@ -1,0 +1,213 @@
+"""Simulations computed by processes of this machine."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
+
+import numpy as np
+
+from datasets.schema import Metadata
+from datasets.stream import messages
+from datasets.stream.engine import Effort, Plan
+from datasets.stream.events import Assignment, Ended, Event, Failed, Frame
+from datasets.stream.slots import Slots
+from datasets.stream.study import Study
+from datasets.stream.worker import BEAT, BUSY, CELLS, COMPUTING, IDLE, LANE, NUMBER, SIMULATION
+from datasets.stream.worker import work
+from datasets.workers import deaf_to_interrupts
+
+CREDITS_AT_ONCE = 8
+FIRST_PATIENCE = 120.0  # seconds that a process may take to begin
+
+
+class Local:
+    """`workers` processes, each with one thread, computing lanes w, w + workers, ... of a study.
+
+    Frames come through `slots` places of shared memory per worker; a worker without a free one
+    waits, so solvers that are faster than the training are held back and no frame is dropped. Each
+    worker has a pipe of its own, and none shares a lock with another or with the training: one
+    that is killed at any moment takes nothing with it. A worker that dies, or computes longer than
+    `patience` seconds at one frame, is killed and started anew with what it had not handed over.
+    """
+
+    def __init__(self, workers: int = 1, slots: int = 32, patience: float = 60.0):
+        if workers < 1 or slots < 1 or not patience > 0:
+            raise ValueError(
+                f"workers={workers} and slots={slots} must be at least 1, patience={patience} "
+                "seconds more than 0."
+            )
+        self.workers, self.slots, self.patience = workers, slots, patience
+        self._staff: list[_Client] = []
+        self._before = Effort()
+
+    def start(self, study: Study, plan: Plan) -> None:
+        self._study, (_, self._metadata) = study, study.make()
+        self._staff = [_Client(self, number) for number in range(min(self.workers, study.lanes))]
+        for client in self._staff:
+            client.start(plan)
+
+    def take(self, lane: int | None) -> Event:
+        if lane is None:
+            return self._take_any()
+        client = self._of(lane)
+        while not client.arrived[lane]:
+            if (failed := client.receive()) is not None:
+                return failed
+        return client.arrived[lane].popleft()
+
+    def assign(self, lane: int, assignment: Assignment) -> None:
+        self._of(lane).tell(messages.orders(messages.ASSIGN, lane, [assignment]))
+
+    def reassign(self, lane: int, assignments: Sequence[Assignment]) -> None:
+        self._of(lane).tell(messages.orders(messages.REASSIGN, lane, assignments))
+
+    def revive(self, plan: Plan) -> None:
+        for client in self._staff:
+            if not client.alive:
+                client.start(plan)
+
+    def effort(self) -> Effort:
+        return Effort(
+            self._before.busy + sum(client.status[BUSY] for client in self._staff),
+            self._before.idle + sum(client.status[IDLE] for client in self._staff),
+        )
+
+    def close(self) -> None:
+        for client in self._staff:
+            client.stop()
+        self._before, self._staff = self.effort(), []
+
+    def pids(self) -> list[int]:
+        """Of the workers that run."""
+        return [client.process.pid for client in self._staff if client.alive]
+
+    def share(self, plan: Plan, number: int) -> dict[int, Sequence[Assignment]]:
+        """What worker `number` has to do."""
+        staff = min(self.workers, self._study.lanes)
+        return {lane: a for lane, a in plan.assignments.items() if lane % staff == number}
+
+    def _of(self, lane: int) -> "_Client":
+        return self._staff[lane % len(self._staff)]
+
+    def _take_any(self) -> Event:
+        while True:
+            for client in self._staff:
+                for queue in client.arrived.values():
+                    if queue:
+                        return queue.popleft()
+            ready = wait([c.pipe for c in self._staff], timeout=1.0)
+            for client in self._staff:
+                if client.pipe in ready or client.is_stuck():
+                    if (failed := client.receive()) is not None:
+                        return failed
+
+
+class _Client:
+    """One worker, seen from the training."""
+
+    def __init__(self, engine: Local, number: int):
+        self._engine, self._number = engine, number
+        self._context = multiprocessing.get_context("spawn")
+        self._slots = Slots(engine._metadata, engine.slots, self._context)
+        self._views = self._slots.views()
+        self._shared = self._context.RawArray("d", CELLS)
+        self.status = np.frombuffer(self._shared)
+        self.alive = False
+
+    def start(self, plan: Plan) -> None:
+        study, mine = self._engine._study, self._engine.share(plan, self._number)
+        self.arrived: dict[int, deque[Event]] = {lane: deque() for lane in mine}
+        self._freed: list[int] = []
+        begun = [(lane, some[0].simulation, some[0].live) for lane, some in mine.items() if some]
+        if begun:  # until it says more itself
+            self.status[[LANE, SIMULATION, NUMBER]] = begun[0]
+        self.status[COMPUTING], self.status[BEAT] = 1, time.monotonic() + FIRST_PATIENCE
+        self.pipe, theirs = self._context.Pipe()
+        plan_text = messages.plan_to_json(mine, plan.position)
+        self.process = self._context.Process(
+            target=work,
+            args=(theirs, self._slots, self._shared, study.to_json(), plan_text),
+            name=f"solver-{self._number}",
+            daemon=True,
+        )
+        with deaf_to_interrupts():
+            self.process.start()
+        theirs.close()
+        self.alive = True
+
+    def receive(self) -> Failed | None:
+        """Wait for one message and put it in its place; `Failed` if the worker is lost."""
+        self._hand_back()
+        while not self.pipe.poll(min(1.0, self._engine.patience)):
+            if self.is_stuck():
+                return self._lost(f"gave no frame for {self._engine.patience:g} s")
+        try:
+            message = self.pipe.recv_bytes()
+        except (EOFError, OSError):
+            self.process.join(5.0)
+            return self._lost(f"its process ended with {_exit(self.process.exitcode)}")
+        kind, lane, simulation, number, slot, head, text = messages.unpack(message)
+        self.arrived[lane].append(self._event(kind, lane, simulation, number, slot, head, text))
+        return None
+
+    def is_stuck(self) -> bool:
+        computing, beat = self.status[COMPUTING], self.status[BEAT]
+        return bool(computing) and time.monotonic() - beat > self._engine.patience
+
+    def tell(self, message: bytes) -> None:
+        """If it is gone, it will be told by the plan it begins again with."""
+        try:
+            self.pipe.send_bytes(message)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def stop(self) -> None:
+        if self.alive:
+            self.tell(messages.STOP)
+            self.process.join(0.5)
+            self._end()
+
+    def _event(self, kind, lane, simulation, number, slot, head, text) -> Event:
+        if kind == messages.ENDED:
+            return Ended(lane, simulation)
+        if kind == messages.FAILED:
+            return Failed(lane, simulation, number, text)
+        state, constants, parameters = self._views[slot]
+        first = (constants, parameters) if head else (None, None)
+        return Frame(lane, simulation, number, state, *first, release=self._releaser(slot))
+
+    def _releaser(self, slot: int) -> Callable[[], None]:
+        def release() -> None:
+            self._freed.append(slot)
+            if len(self._freed) >= min(CREDITS_AT_ONCE, self._slots.count):
+                self._hand_back()
+
+        return release
+
+    def _hand_back(self) -> None:
+        if self._freed:
+            self.tell(messages.credits(self._freed))
+            self._freed.clear()
+
+    def _lost(self, reason: str) -> Failed:
+        place = (int(self.status[cell]) for cell in (LANE, SIMULATION, NUMBER))
+        self._end()
+        return Failed(*place, reason, lost=True)
+
+    def _end(self) -> None:
+        if self.process.is_alive():
+            os.kill(self.process.pid, signal.SIGKILL)
+        self.process.join()
+        self.process.close()
+        self.pipe.close()
+        self.alive = False
+
+
+def _exit(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    return f"signal {signal.Signals(-code).name}"

@@ -1,0 +1,104 @@
+"""From simulations to batches."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from datasets.schema import Batch
+from datasets.stream.assembler import Assembler
+from datasets.stream.buffer import Buffer
+from datasets.stream.intake import Intake
+from datasets.stream.limiter import Limiter
+
+
+class Stream:
+    """Batches drawn from a buffer that simulations fill.
+
+    Samples are put into the buffer between batches, by the thread that asks for the batch, and
+    exactly as many as the limiter says; what solvers compute ahead waits in the engine. So what a
+    batch holds follows from the order of the arrivals and the seed of the buffer alone, and the
+    state between two batches is all there is: `state_dict` of a run that was killed leads to the
+    same next batches as if it had gone on.
+    """
+
+    def __init__(self, intake: Intake, assembler: Assembler, buffer: Buffer, limiter: Limiter):
+        self.intake, self.assembler = intake, assembler
+        self.buffer, self.limiter = buffer, limiter
+        self.batches = self.inserted = 0
+        self.waited = 0.0  # seconds that the training waited for solvers
+        self.simulations = np.empty(0, np.int64)  # of the samples of the last batch
+        self._over = self._started = False
+
+    def fill(self) -> None:
+        """Wait until the watermark is reached."""
+        self._insert(self.limiter.watermark)
+
+    def batch(self) -> Batch:
+        """The next batch. Good until the one after the next is drawn."""
+        self._insert(self.limiter.arrived(self.batches))
+        over = self._over or self.inserted >= self.limiter.samples
+        size = self.limiter.batch_size
+        left = (self.limiter.steps - self.batches) * size if over else None
+        parts, self.simulations = self.buffer.get(size, left)
+        self.batches += 1
+        return self.assembler.batch(parts)
+
+    def observe(self, errors: torch.Tensor) -> None:
+        """The training errors [b] of the last batch."""
+        self.intake.sampler.observe(self.simulations, errors.double().cpu().numpy())
+
+    def _insert(self, count: int) -> None:
+        """Until `count` samples are in, or no more can be: those that find no room stay behind."""
+        begin = time.monotonic()
+        if not self._started:
+            self.intake.start()
+            self._started = True
+        while self.inserted < count and self.buffer.room() > 0:
+            while len(self.assembler) < count - self.inserted and self._receive():
+                pass
+            ready = min(len(self.assembler), count - self.inserted, self.buffer.room())
+            if ready == 0:
+                break
+            self.buffer.put(*self.assembler.take(ready))
+            self.inserted += ready
+        self.waited += time.monotonic() - begin
+
+    def _receive(self) -> bool:
+        """One more frame, if there is one."""
+        arrival = None if self._over else self.intake.next()
+        if arrival is None:
+            self._over = True
+            return False
+        self.assembler.add(arrival.frame, arrival.live)
+        arrival.frame.release()
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "batches": self.batches,
+            "inserted": self.inserted,
+            "waited": self.waited,
+            "over": self._over,
+            "buffer": self.buffer.state_dict(),
+            "assembler": self.assembler.state_dict(),
+            "intake": self.intake.state_dict(),
+            "sampler": self.intake.sampler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Only before the stream has begun."""
+        if self._started:
+            raise RuntimeError("a stream that runs cannot be set back.")
+        self.batches, self.inserted = state["batches"], state["inserted"]
+        self.waited, self._over = state["waited"], state["over"]
+        self.buffer.load_state_dict(state["buffer"])
+        self.assembler.load_state_dict(state["assembler"])
+        self.intake.sampler.load_state_dict(state["sampler"])
+        self.intake.load_state_dict(state["intake"])
+        self.intake.forget()
+
+    def close(self) -> None:
+        self.intake.engine.close()

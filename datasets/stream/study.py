@@ -1,0 +1,73 @@
+"""What a stream of simulations consists of."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from datasets.build import instantiate
+from datasets.recipe import sample_generator
+from datasets.schema import Metadata
+from datasets.stream.simulation import Simulated
+
+
+@dataclass(frozen=True)
+class Study:
+    """`count` simulations of a recipe on a grid of `shape`, `lanes` of them at a time.
+
+    Simulation i has the random numbers of training sample i of the data set (recipe, seed), a
+    function of (seed, i) alone: it is the same whoever computes it, and how often. Lane j computes
+    simulations j, j + lanes, j + 2 lanes ... one after another. With `stagger` lane j begins
+    j/lanes of a simulation later, so that all phases of a solution arrive side by side.
+
+    All values are plain, so that a study travels as JSON (`to_json`) to whoever computes.
+    """
+
+    recipe: Mapping[str, Any]
+    shape: tuple[int, ...]
+    seed: int
+    count: int
+    lanes: int
+    frames: int
+    stagger: bool = True
+    faults: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self) -> tuple[Simulated, Metadata]:
+        """The recipe and what its solutions are."""
+        recipe = instantiate(self.recipe)
+        return recipe, recipe.metadata(self.shape)
+
+    def generator(self, simulation: int) -> torch.Generator:
+        return sample_generator(self.seed, "train", simulation)
+
+    def drawn(self, simulation: int, given: Mapping[str, float] | None) -> dict[str, float]:
+        """The parameters of a simulation; nothing is solved."""
+        recipe, _ = self.make()
+        found = recipe.simulate(self.generator(simulation), self.shape, given)
+        return dict(found.parameters)
+
+    def lane(self, simulation: int) -> int:
+        return simulation % self.lanes
+
+    def offset(self, lane: int) -> int:
+        """Ticks before a lane begins."""
+        return lane * self.frames // self.lanes if self.stagger else 0
+
+    def after(self, simulation: int) -> int | None:
+        """The next simulation of the same lane."""
+        following = simulation + self.lanes
+        return following if following < self.count else None
+
+    def firsts(self) -> Iterator[int]:
+        """The first simulation of each lane."""
+        return iter(range(min(self.lanes, self.count)))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Study":
+        values = json.loads(text)
+        return cls(**{**values, "shape": tuple(values["shape"])})
