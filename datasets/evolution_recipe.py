@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,15 +19,24 @@ from solvers.initial_conditions import InitialCondition
 MAX_POINTS = 2**18  # of the fields that are stepped together
 
 
+@runtime_checkable
+class SelfStarting(Protocol):
+    """A stepper whose parameters say which state it begins with."""
+
+    def start(self) -> Tensor:
+        """[b, c, *space] in float64; b = 1 where all samples have the same."""
+
+
 class EvolutionRecipe(Recipe):
     """A random initial state and `num_steps` steps of an equation from it, u_0, u_1, ...
 
-    `initial` draws u_0 and `stepper` (a partial that takes the grid) advances it. `parameters`
-    are drawn per sample and given to the stepper by name, as tensors [b]; so are `coefficients`,
-    fields [b, c, *space] that do not change in time. `warm_up` steps are taken first and not
-    kept. The equation is solved on a grid `refine` times finer, in float64,
-    and brought to the one that is asked for: by means over cells, or at common points. `fields`
-    are names, units and components of the state.
+    `initial` draws u_0 and `stepper` (a partial that takes the grid) advances it; where `initial`
+    is None, u_0 is `stepper.start()`, a function of the parameters. `parameters` are drawn per
+    sample and given to the stepper by name, as tensors [b]; so are `coefficients`, fields
+    [b, c, *space] that do not change in time. `warm_up` steps are taken first and not kept. The
+    equation is solved on a grid `refine` times finer, in float64, and brought to the one that is
+    asked for: by means over cells, or at common points. `fields` are names, units and components
+    of the state.
 
     Two checks refuse a sample, with what would help:
 
@@ -43,7 +52,7 @@ class EvolutionRecipe(Recipe):
         self,
         name: str,
         grid: Grid,
-        initial: InitialCondition,
+        initial: InitialCondition | None,
         stepper: partial[Evolution],
         *,
         fields: Sequence[Mapping[str, Any]],
@@ -87,6 +96,8 @@ class EvolutionRecipe(Recipe):
                 f"fields: {[f.name for f in self.fields]} have {components} components, the state "
                 f"of {type(stepper).__name__} has {', '.join(stepper.fields)}."
             )
+        if self.initial is None:
+            _start(stepper)
         return Metadata(
             name=self.name,
             input_fields=tuple(Field(name, components=c.shape[1]) for name, c in given.items()),
@@ -106,7 +117,7 @@ class EvolutionRecipe(Recipe):
             some = generators[start : start + size]
             numbers, given = self._draw(some, fine)
             stepper = self._stepper_on(fine, numbers | given)
-            kept, error = self._trajectory(stepper, as_state(self.initial, some, fine), shape)
+            kept, error = self._trajectory(stepper, self._begin(stepper, some), shape)
             given = {name: _plain(self._restrict(c, shape)) for name, c in given.items()}
             parts.append((self._split(kept) | given, error, numbers))
         fields, errors, numbers = zip(*parts, strict=True)
@@ -160,6 +171,12 @@ class EvolutionRecipe(Recipe):
                 f"{type(stepper).__name__}, or lower dt."
             )
 
+    def _begin(self, stepper: Evolution, generators: Sequence[torch.Generator]) -> Tensor:
+        if self.initial is not None:
+            return as_state(self.initial, generators, stepper.grid)
+        u = _start(stepper)
+        return u.expand(len(generators), *u.shape[1:])
+
     def _draw(
         self, generators: Sequence[torch.Generator], grid: Grid
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -197,6 +214,15 @@ class EvolutionRecipe(Recipe):
             return self._stepper(grid, **parameters)
         except TypeError as error:
             raise ValueError(f"stepper: {error}") from error
+
+
+def _start(stepper: Evolution) -> Tensor:
+    if not isinstance(stepper, SelfStarting):
+        raise ValueError(
+            f"initial=None: {type(stepper).__name__} has no start(), the state of its own that a "
+            "trajectory begins with; give an initial condition."
+        )
+    return stepper.start()
 
 
 def _plain(c: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from solvers.fourier import Fourier
 from solvers.gaussian_source import GaussianSource
 from solvers.grid import Axis, Grid
 from solvers.heat import Heat, HeatWithCirclingSource
+from solvers.heated_plate import HeatedPlate
 from solvers.helmholtz import Helmholtz
 from solvers.imex import Imex
 from solvers.implicit import LinearSystem
@@ -78,6 +79,7 @@ __all__ = [
     "Grid",
     "Heat",
     "HeatWithCirclingSource",
+    "HeatedPlate",
     "Helmholtz",
     "Imex",
     "Inclusions",

@@ -13,7 +13,15 @@ from datasets import EvolutionRecipe, ShardedSource, ShardedTrajectories, Window
 from datasets.generate import generate
 from datasets.recipe import sample_generator
 from datasets.shards import GenerationError
-from solvers import Burgers, ShallowWater, Stacked, TruncatedFourier, Uniform, rollout
+from solvers import (
+    Burgers,
+    HeatedPlate,
+    ShallowWater,
+    Stacked,
+    TruncatedFourier,
+    Uniform,
+    rollout,
+)
 from solvers.composed_states import Affine
 from solvers.grid import Grid
 from tests.helpers import ROOT, periodic
@@ -166,6 +174,43 @@ def test_samples_do_not_depend_on_their_batch():
     together = solve(made).fields["u"]
     alone = made.solve([sample_generator(0, "test", 2)], (48,)).fields["u"]
     torch.testing.assert_close(together[2:], alone, rtol=0, atol=1e-7)
+
+
+def plate(**changes):
+    stepper = changes.pop("stepper", partial(HeatedPlate, diffusivity=0.5, dt=0.01))
+    settings = dict(fields=[{"name": "temperature"}], num_steps=3, version=1, provenance={})
+    settings["parameters"] = {name: Uniform(0.0, 1.0) for name in ("left", "initial", "height_1")}
+    return EvolutionRecipe("p", Grid.box((4, 4)), None, stepper, **(settings | changes))
+
+
+def test_a_stepper_that_knows_its_own_beginning():
+    made = plate()
+    generators = [sample_generator(0, "test", i) for i in range(3)]
+    found = made.solve(generators, (8, 6))
+    names = ("left", "initial", "height_1")
+    generators = [sample_generator(0, "test", i) for i in range(3)]
+    drawn = {name: Uniform(0.0, 1.0).sample(generators) for name in names}
+    equation = HeatedPlate(Grid.box((8, 6)), diffusivity=0.5, dt=0.01, **drawn)
+    expected = rollout(equation, equation.start(), 3)[:, :, 0]
+    torch.testing.assert_close(found.fields["temperature"], expected.float(), rtol=0, atol=0)
+    assert all(torch.equal(found.parameters[name], drawn[name]) for name in names)
+    assert made.metadata((8, 6)).parameters == names
+
+
+def test_a_beginning_without_drawn_parameters_is_that_of_all_samples():
+    stepper = partial(HeatedPlate, diffusivity=0.5, dt=0.01, initial=0.3, left=1.0)
+    found = plate(parameters={}, stepper=stepper).solve(
+        [sample_generator(0, "test", i) for i in range(2)], (8, 6)
+    )
+    u = found.fields["temperature"]
+    assert u.shape == (2, 4, 8, 6) and torch.equal(u[0], u[1]) and (u[:, 0] == 0.3).all()
+
+
+def test_a_stepper_without_a_beginning_needs_an_initial_condition():
+    with pytest.raises(ValueError, match=r"initial=None: Burgers has no start\(\).* give an init"):
+        recipe(initial=None).metadata((8,))
+    with pytest.raises(ValueError, match="initial=None: Burgers has no start"):
+        solve(recipe(initial=None))
 
 
 THIN = partial(Burgers, viscosity=0.002, dt=0.05, substeps=2)  # shocks of a few thousandths
