@@ -2,18 +2,20 @@
 training.
 """
 
+from collections.abc import Iterable
+
 from lightning import LightningDataModule
 
 from datasets.loader import ResumableLoader
 from datasets.normalize import Normalizer, fit
-from datasets.schema import DataSet, Metadata
+from datasets.schema import Batch, DataSet, Metadata, Streamed
 
 
 class DataModule(LightningDataModule):
     """Training and validation batches of a `DataSet` on the grid it was made for.
 
     The order of the training samples depends on (seed, epoch) alone and continues in mid-epoch
-    from a checkpoint. `normalizers` are fitted on the training split, and on nothing else.
+    from a checkpoint; a `Streamed` data set has an order, and batches, of its own. `normalizers` are fitted on the training split, and on nothing else.
     """
 
     def __init__(self, dataset: DataSet, *, batch_size: int, seed: int = 0, num_workers: int = 0):
@@ -29,7 +31,9 @@ class DataModule(LightningDataModule):
         """Of input and target, from one pass over the training split; NaN is refused."""
         return fit(self.dataset.source("train"))
 
-    def train_dataloader(self) -> ResumableLoader:
+    def train_dataloader(self) -> Iterable[Batch]:
+        if isinstance(self.dataset, Streamed):
+            return self.dataset.loader()
         return self._loader("train", shuffle=True)
 
     def val_dataloader(self) -> ResumableLoader:

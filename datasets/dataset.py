@@ -8,12 +8,12 @@ from typing import Any
 from datasets.arrays import ArraySource
 from datasets.build import instantiate
 from datasets.generate import generate
-from datasets.manifest import Manifest
+from datasets.manifest import Header, Manifest
 from datasets.neuralop_pt import NeuralopSource
 from datasets.reader import ShardedSource, ShardedTrajectories
-from datasets.recipe import Recipe
-from datasets.schema import Source
-from datasets.shards import SIZES
+from datasets.recipe import Problem, Recipe
+from datasets.schema import Metadata, Source
+from datasets.shards import SIZES, plan
 from datasets.split import split as split_source
 from datasets.store import file_sha256
 from datasets.windows import Windows
@@ -56,18 +56,32 @@ class Generated:
 
     def facts(self) -> dict[str, Any]:
         manifest = Manifest(self._folder(None))
-        header = manifest.header
-        return {
-            "name": header.name,
-            "path": str(manifest.folder),
-            "hash": header.hash,
-            "splits": dict(header.counts),
-            "split": "by number",
-            "train_files": [],
-            "test_files": [],
-            "description": manifest.metadata.describe(),
-            "provenance": {**manifest.metadata.provenance, "repeat": header.command},
-        }
+        return {"path": str(manifest.folder), **_recipe_facts(manifest.header)}
+
+    def problem(self) -> Problem:
+        """What a stream of the training samples simulates."""
+        header = self._planned()
+        shape = tuple(header.shape)
+        return Problem(header.recipe, shape, header.seed, header.counts["train"], self._window)
+
+    def held_out(self) -> "Generated":
+        """The same data set without training samples; the others are what they were."""
+        return Generated(
+            self._pde,
+            root=self._root,
+            counts={**self._counts, "train": 0},
+            resolution=self._resolution,
+            window=self._window,
+            seed=self._seed,
+            num_workers=self._num_workers,
+        )
+
+    def facts_of_problem(self) -> dict[str, Any]:
+        """`facts` without the place on the disk: no sample is made."""
+        return _recipe_facts(self._planned())
+
+    def _planned(self) -> Header:
+        return plan(self._pde, self._counts, resolution=self._resolution, seed=self._seed)[0]
 
     def _folder(self, resolution: int | Sequence[int] | None) -> Path:
         """Made or found, and verified, once per object."""
@@ -157,6 +171,20 @@ class NeuralopPairs:
 
     def facts(self) -> dict[str, Any]:
         return _facts("neuraloperator pairs", self._files, self._parts, self._split, test=("test",))
+
+
+def _recipe_facts(header: Header) -> dict[str, Any]:
+    metadata = Metadata.from_dict(header.metadata)
+    return {
+        "name": header.name,
+        "hash": header.hash,
+        "splits": dict(header.counts),
+        "split": "by number",
+        "train_files": [],
+        "test_files": [],
+        "description": metadata.describe(),
+        "provenance": {**metadata.provenance, "repeat": header.command},
+    }
 
 
 def _same(a: int | Sequence[int], b: int | Sequence[int]) -> bool:

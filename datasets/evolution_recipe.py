@@ -1,7 +1,7 @@
 """Recipes of solutions over time."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from datasets.recipe import Recipe, Solution, plain
 from datasets.schema import Field, Metadata
+from datasets.simulation import Simulation
 from solvers.composed_states import as_state
 from solvers.distributions import Distribution
 from solvers.evolution import Evolution, Unstable
@@ -132,26 +133,56 @@ class EvolutionRecipe(Recipe):
         step = {} if dt is None else {"dt": dt}
         return self._stepper_on(self.grid.resized(shape), {**given, **step})
 
+    def simulate(
+        self,
+        generator: torch.Generator,
+        shape: Sequence[int],
+        given: Mapping[str, float] | None = None,
+    ) -> Simulation:
+        fine = self._fine(shape)
+        numbers, coefficients = self._draw([generator], fine)
+        unknown = sorted(set(given or ()) - set(numbers))
+        if unknown:
+            raise ValueError(f"{self.name} has no parameters {unknown}; it has {sorted(numbers)}.")
+        numbers |= {
+            name: torch.tensor([x], dtype=torch.float64) for name, x in (given or {}).items()
+        }
+        stepper = self._stepper_on(fine, numbers | coefficients)
+        u = self._begin(stepper, [generator])
+        constants = [self._restrict(c, shape)[0] for c in coefficients.values()]
+        return Simulation(
+            {name: float(x) for name, x in numbers.items()},
+            torch.cat(constants or [u.new_empty(0, *shape)]).float(),
+            (frame[0] for frame, _ in self._frames(stepper, u, shape)),
+        )
+
     def _trajectory(
         self, stepper: Evolution, u: Tensor, shape: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """Frames [b, t, c, *shape] in float32 and the largest error of a step, [b]."""
+        kept = u.new_empty(len(u), 1 + self.num_steps, u.shape[1], *shape, dtype=torch.float32)
+        for number, (frame, error) in enumerate(self._frames(stepper, u, shape)):
+            kept[:, number] = frame
+        return kept, error
+
+    def _frames(
+        self, stepper: Evolution, u: Tensor, shape: Sequence[int]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Frames [b, c, *shape] in float32, each with the largest error of a step so far, [b]."""
         for _ in range(self.warm_up):
             u = stepper(u)
         checked = {0, self.num_steps // 2, self.num_steps - 1}
         halved, error = stepper.halved(), u.new_zeros(len(u))
-        kept = u.new_empty(len(u), 1 + self.num_steps, u.shape[1], *shape, dtype=torch.float32)
         for frame in range(1 + self.num_steps):
             self._require_resolved(stepper, u, frame)
-            kept[:, frame] = self._restrict(u, shape)
+            yield self._restrict(u, shape).float(), error
             if frame == self.num_steps:
-                break
+                return
             after = stepper(u)
             if frame in checked and halved is not stepper:
                 error = torch.maximum(error, _difference(after, halved(u)))
                 self._require_accurate(stepper, error, frame)
             u = after
-        return kept, error
 
     def _require_resolved(self, stepper: Evolution, u: Tensor, frame: int) -> None:
         share = stepper.tail(u).flatten(1).amax(dim=1)

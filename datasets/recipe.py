@@ -1,7 +1,7 @@
 """Recipes: how a data set follows from parameters, a seed and the numbers of its samples."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datasets.schema import SPLITS, Field, Metadata
+from datasets.simulation import Simulation
 from solvers.grid import Grid
 from solvers.krylov import Info
 
@@ -65,6 +66,18 @@ class Recipe(ABC):
     @abstractmethod
     def solve(self, generators: Sequence[torch.Generator], shape: Sequence[int]) -> Solution:
         """One sample per generator on a grid of this shape. Raises when one cannot be solved."""
+
+
+class Problem(NamedTuple):
+    """Training samples that are to be simulated: the configuration of a recipe, the grid, the seed,
+    the number of samples, and the settings of `Windows`, None for a steady map.
+    """
+
+    recipe: Mapping[str, Any]
+    shape: tuple[int, ...]
+    seed: int
+    count: int
+    window: Mapping[str, Any] | None
 
 
 @runtime_checkable
@@ -148,9 +161,31 @@ class SteadyRecipe(Recipe):
         solution = {field.name: u[:, c] for c, field in enumerate(self.targets)}
         return Solution({self.input.name: a} | solution, info.residual, info.tolerance, {})
 
+    def simulate(
+        self,
+        generator: torch.Generator,
+        shape: Sequence[int],
+        given: Mapping[str, float] | None = None,
+    ) -> Simulation:
+        """The coefficient, and the solution as the one frame there is."""
+        if given:
+            raise ValueError(f"{self.name} has no parameters, asked for were {sorted(given)}.")
+        grid, solver = self._solver_on(shape)
+        a = self.coefficient(self.random_field.sample([generator], grid))
+        return Simulation({}, a.float(), self._solved(solver, a.unsqueeze(1)))
+
     def on(self, shape: Sequence[int]) -> SteadySolver:
         """The solver on a grid of this shape."""
         return self._solver_on(shape)[1]
+
+    def _solved(self, solver: SteadySolver, a: Tensor) -> Iterator[Tensor]:
+        u, info = solver.solve(a)
+        if not (info.residual <= info.tolerance).all():
+            raise ValueError(
+                f"its residual {float(info.residual.max()):.1e} is above the tolerance "
+                f"{info.tolerance:.1e}."
+            )
+        yield u[0].float()
 
     def _solver_on(self, shape: Sequence[int]) -> tuple[Grid, SteadySolver]:
         grid = self.grid.resized(shape)

@@ -1,8 +1,8 @@
 """What a sample is: `Batch` holds the numbers, `Metadata` says what they mean."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -148,3 +148,16 @@ class DataSet(Protocol):
     def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source: ...
 
     def facts(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class Streamed(Protocol):
+    """A data set whose training batches come from a loader of its own, once, in epochs of equal
+    length. Its training split is what is there before the first of them.
+    """
+
+    def loader(self) -> Iterable[Batch]: ...
+
+    def close(self) -> None:
+        """End whatever computes them."""
+        ...

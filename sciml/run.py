@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch.nn import Parameter
 
 from datasets.build import instantiate
 from datasets.datamodule import DataModule
-from datasets.schema import SPLITS, DataSet, Source
+from datasets.schema import SPLITS, DataSet, Source, Streamed
 from datasets.windows import Windows
 from sciml.evaluation.evaluate import evaluate
 from sciml.evaluation.report import write_report
@@ -49,6 +50,11 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
     is read once, at the end. Raises ValueError for what the user can mend and `Interrupted` after
     a signal.
     """
+    with ExitStack() as closing:
+        return _run(config, folder, closing)
+
+
+def _run(config: DictConfig, folder: RunFolder, closing: ExitStack) -> dict[str, float]:
     clock, memory = {"start": time.monotonic()}, PeakMemory()
     started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     _require_settings(config)
@@ -60,7 +66,9 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
     if checkpoint is not None and config.fit:  # before hours of computing data
         require_same_run(chosen_settings(config), checkpoint, config.ckpt_path, data=False)
 
-    dataset = instantiate(config.data)
+    dataset = _dataset(config)
+    if isinstance(dataset, Streamed):
+        closing.callback(dataset.close)
     data = DataModule(
         dataset, batch_size=config.batch_size, seed=config.seed, num_workers=config.num_workers
     )
@@ -120,6 +128,26 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
     folder.write_json("metrics.json", figures)
     print(f"report  {write_report(folder.path)}")
     return figures
+
+
+def _dataset(config: DictConfig) -> DataSet:
+    """The data, their training split streamed if `online` says how."""
+    dataset = instantiate(config.data)
+    if not config.get("online"):
+        return dataset
+    epochs = config.trainer.max_epochs
+    if type(epochs) is not int or epochs < 1:
+        raise ValueError(
+            f"trainer.max_epochs={epochs}: a stream is divided into epochs of equal length; give "
+            "their number, at least 1."
+        )
+    return instantiate(
+        config.online,
+        dataset=dataset,
+        batch_size=config.batch_size,
+        epochs=epochs,
+        seed=config.seed,
+    )
 
 
 def _checkpoint(config: DictConfig) -> dict[str, Any] | None:

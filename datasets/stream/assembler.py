@@ -48,7 +48,9 @@ class Assembler:
         if fields:
             self.parts["input"] = (self.metadata.in_channels, *space)
         self._lanes: dict[int, _Lane] = {}
-        self._kept = {name: np.empty((16, *shape), np.float32) for name, shape in self.parts.items()}
+        self._kept = {
+            name: np.empty((16, *shape), np.float32) for name, shape in self.parts.items()
+        }
         self._places = np.empty((16, 2), np.int64)
         self._start = self._stop = 0
         self._coordinates = self.metadata.grid.mesh(torch.float32)

@@ -160,7 +160,7 @@ class Intake:
         entry = self.quarantined[simulation]
         listed = ", ".join(f"{name} {value:.6g}" for name, value in entry["parameters"].items())
         where = f"simulation {simulation}{f' ({listed})' if listed else ''}"
-        return f"{where} at frame {entry['frame']}: {entry['reason']}"
+        return f"{where} at frame {entry['frame']}: {entry['reason'].rstrip('.')}"
 
     def _plan(self) -> Plan:
         return Plan({lane: tuple(q) for lane, q in self._lanes.items()}, self._rota.position)

@@ -10,7 +10,7 @@ class Limiter:
 
     Of `samples` N in all, each is drawn `reuse` r times on average in batches of `batch_size` B:
 
-        steps = floor(r N / B)
+        steps = epochs floor(r N / (B epochs))
         batch k = 0, 1, ... is drawn once n(k) = min(N, ceil(w + (k + 1) B / r)) samples are in
 
     with the `watermark` w, so that the number of steps, and with it every schedule of learning
@@ -24,6 +24,7 @@ class Limiter:
     watermark: int
     reuse: float
     batch_size: int
+    epochs: int = 1
 
     def __post_init__(self):
         if self.watermark > self.samples:
@@ -33,14 +34,15 @@ class Limiter:
             )
         if self.steps < 1:
             raise ValueError(
-                f"{self.samples} samples drawn {self.reuse:g} times each are less than a batch of "
-                f"{self.batch_size}: lower batch_size, or ask for more simulations."
+                f"{self.samples} samples drawn {self.reuse:g} times each do not fill "
+                f"{self.epochs} epochs with batches of {self.batch_size}: lower trainer.max_epochs "
+                "or batch_size, or ask for more simulations (data.counts.train)."
             )
 
     @property
     def steps(self) -> int:
         """Batches in all."""
-        return int(self.samples * self.reuse // self.batch_size)
+        return self.epochs * int(self.samples * self.reuse // (self.batch_size * self.epochs))
 
     def arrived(self, batch: int) -> int:
         """Samples that are in before a batch is drawn."""

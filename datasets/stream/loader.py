@@ -16,11 +16,6 @@ class StreamLoader:
 
     def __init__(self, stream: Stream, epochs: int):
         self.stream, self._length = stream, stream.limiter.steps // epochs
-        if self._length < 1:
-            raise ValueError(
-                f"trainer.max_epochs={epochs}: the stream has {stream.limiter.steps} batches, "
-                "which do not fill as many epochs; lower it, or ask for more simulations."
-            )
 
     def __len__(self) -> int:
         return self._length

@@ -72,8 +72,8 @@ class Local:
 
     def effort(self) -> Effort:
         return Effort(
-            self._before.busy + sum(client.status[BUSY] for client in self._staff),
-            self._before.idle + sum(client.status[IDLE] for client in self._staff),
+            self._before.busy + float(sum(client.status[BUSY] for client in self._staff)),
+            self._before.idle + float(sum(client.status[IDLE] for client in self._staff)),
         )
 
     def close(self) -> None:

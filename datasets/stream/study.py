@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from datasets.build import instantiate
 from datasets.recipe import sample_generator
 from datasets.schema import Metadata
-from datasets.stream.simulation import Simulated
+from datasets.simulation import Simulated
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Study:
     seed: int
     count: int
     lanes: int
-    frames: int
+    frames: int = 1
     stagger: bool = True
     faults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -38,6 +38,10 @@ class Study:
         """The recipe and what its solutions are."""
         recipe = instantiate(self.recipe)
         return recipe, recipe.metadata(self.shape)
+
+    def with_frames(self, frames: int) -> "Study":
+        """Each simulation gives so many frames."""
+        return replace(self, frames=frames)
 
     def generator(self, simulation: int) -> torch.Generator:
         return sample_generator(self.seed, "train", simulation)

@@ -42,10 +42,12 @@ class Worker:
     ):
         self._connection, self._views, self._status = connection, slots.views(), status
         self._free, self._stopped = deque(range(slots.count)), False
+        self._awaited: int | None = None  # the lane that failed and is not reassigned yet
         self._study, self._crew = study, Crew(study, self._begin)
         lanes, position = messages.plan_from_json(plan)
         self._rota = Rota(study, lanes, position)
         self._last: dict[int, int] = {}
+        status[COMPUTING] = 0
         for lane, assignments in lanes.items():
             self._reassign(lane, assignments)
 

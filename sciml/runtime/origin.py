@@ -8,12 +8,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from solvers.grid import Axis, Grid
 
-SECTIONS = ("model", "task", "optimizer", "curvature", "trainer", "seed", "batch_size")
+SECTIONS = ("model", "task", "optimizer", "curvature", "online", "trainer", "seed", "batch_size")
 READ_BY = ("window", "without")
 MAY_CHANGE = {  # where and how long a run computes; the schedule checks its length itself
     *("trainer.accelerator", "trainer.devices", "trainer.max_time"),
     *("trainer.max_epochs", "trainer.min_epochs", "trainer.max_steps", "trainer.min_steps"),
 }
+WHO_COMPUTES = ("online.engine.", "online.faults.")  # not what
 KEY, FILES = "origin", "data.train_files"
 ADAMW = "torch.optim.AdamW"
 
@@ -66,6 +67,7 @@ def require_same_run(
         key
         for key in [*then, *sorted(settings.keys() - then.keys())]
         if key not in (*MAY_CHANGE, FILES)
+        and not key.startswith(WHO_COMPUTES)
         and (data or not key.startswith("data."))
         and then.get(key) != settings.get(key)
     ]

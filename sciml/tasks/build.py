@@ -3,15 +3,16 @@
 import inspect
 from collections.abc import Callable, Iterable
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from datasets.build import check_target, instantiate
 from datasets.kinds import check_kinds
-from datasets.normalize import fit
+from datasets.normalize import Normalizer, fit
 from datasets.recipe import Governed
-from datasets.schema import DataSet
+from datasets.schema import DataSet, Streamed
 from sciml.models import build_model, prepare_model
 from sciml.tasks.task import Task
 
@@ -23,7 +24,13 @@ def build_task(config: DictConfig, dataset: DataSet, *, prepare: bool = True) ->
     kind, source = task_class(config), dataset.source("train")
     pairs = kind.pairs(source, config.task)
     model = build_model(config.model, pairs.metadata)
-    input_normalizer, target_normalizer = fit(pairs)
+    if prepare or not isinstance(dataset, Streamed):
+        input_normalizer, target_normalizer = fit(pairs)
+    else:  # a stream does not begin twice; the weights to come bring theirs
+        input_normalizer, target_normalizer = (
+            Normalizer(torch.zeros(count), torch.ones(count))
+            for count in (pairs.metadata.in_channels, pairs.metadata.out_channels)
+        )
     if prepare:
         prepare_model(model, pairs, input_normalizer, target_normalizer)
     known = {}
