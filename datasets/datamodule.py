@@ -15,7 +15,8 @@ class DataModule(LightningDataModule):
     """Training and validation batches of a `DataSet` on the grid it was made for.
 
     The order of the training samples depends on (seed, epoch) alone and continues in mid-epoch
-    from a checkpoint; a `Streamed` data set has an order, and batches, of its own. `normalizers` are fitted on the training split, and on nothing else.
+    from a checkpoint; a `Streamed` data set has an order, and batches, of its own. `normalizers`
+    are fitted on the training split, and on nothing else.
     """
 
     def __init__(self, dataset: DataSet, *, batch_size: int, seed: int = 0, num_workers: int = 0):

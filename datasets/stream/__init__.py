@@ -5,5 +5,4 @@ from datasets.stream.inproc import Inproc
 from datasets.stream.local import Local
 from datasets.stream.sampler import AsDrawn
 
-
 __all__ = ["AsDrawn", "Faults", "Inproc", "Local"]

@@ -10,14 +10,22 @@ from multiprocessing.connection import wait
 
 import numpy as np
 
-from datasets.schema import Metadata
 from datasets.stream import messages
 from datasets.stream.engine import Effort, Plan
 from datasets.stream.events import Assignment, Ended, Event, Failed, Frame
 from datasets.stream.slots import Slots
 from datasets.stream.study import Study
-from datasets.stream.worker import BEAT, BUSY, CELLS, COMPUTING, IDLE, LANE, NUMBER, SIMULATION
-from datasets.stream.worker import work
+from datasets.stream.worker import (
+    BEAT,
+    BUSY,
+    CELLS,
+    COMPUTING,
+    IDLE,
+    LANE,
+    NUMBER,
+    SIMULATION,
+    work,
+)
 from datasets.workers import deaf_to_interrupts
 
 CREDITS_AT_ONCE = 8
