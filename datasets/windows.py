@@ -11,7 +11,7 @@ from torch import Tensor
 from datasets.schema import Batch, Field, Frames, Metadata
 from datasets.trajectories import Trajectories
 
-LEAD = "lead_time"
+LEAD, TIME = "lead_time", "time"
 
 
 class Windows:
@@ -27,6 +27,14 @@ class Windows:
     batch in any case. `every` is the distance of the first frames of consecutive windows, `first`
     and `last` bound the frames that are used, `last` excluded. Fields named in `given` go in and
     are not asked for, such as the time.
+
+    With `history=0` no frame goes in: where parameters say everything about a solution, a window
+    is a map of them and of the time t,
+
+        input   constant fields, parameters, t        target  u(t), ..., u(t + (horizon - 1) s)
+
+    t is the last parameter, `time`; s is the same for all windows. There are no steps then, so
+    `metadata.window` is None, and `first=1` leaves the initial state out.
 
     Only the frames of the windows that are asked for are read, so the length of a trajectory does
     not matter. Windows of one trajectory stay together: split trajectories, not windows.
@@ -46,9 +54,13 @@ class Windows:
         given: Sequence[str] = (),
     ):
         low, high = (stride, stride) if isinstance(stride, int) else _pair(stride)
-        for name, value in (("history", history), ("horizon", horizon), ("stride", low)):
+        for name, value in (("horizon", horizon), ("stride", low)):
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
+        if history < 0:
+            raise ValueError(f"history={history} must be at least 0.")
+        if history == 0:
+            _require_parameters_say_all(trajectories.metadata, parameters, low, high)
         if every < 1 or first < 0:
             raise ValueError(f"every={every} must be at least 1 and first={first} at least 0.")
         self.trajectories, self.history, self.horizon = trajectories, history, horizon
@@ -80,7 +92,8 @@ class Windows:
                 f"horizon={horizon} frames at stride={low} fits the frames from {first} to "
                 f"{longest if last is None else last}; the longest trajectory has {longest}."
             )
-        self.even, self.leads = regular, low != high or not regular
+        self.even, self.leads = regular, history > 0 and (low != high or not regular)
+        self._clock = TIME if history == 0 else LEAD if self.leads else None
         self.metadata = self._metadata(trajectories.metadata)
         self._coordinates = self.metadata.grid.mesh(torch.float32)
 
@@ -118,25 +131,33 @@ class Windows:
         frames = slice(start, start + (number - 1) * stride + 1, stride)
         u = whole.read(trajectory, frames)
         row = whole.parameters(trajectory)
-        if self.leads:
+        if self._clock:
             times = whole.times(trajectory)[frames]
-            lead = times[self.history] - times[self.history - 1]
-            row = torch.cat((row, row.new_tensor([lead])))
+            since = times[self.history - 1] if self.history else 0.0
+            row = torch.cat((row, row.new_tensor([times[self.history] - since])))
         parts = [u[: self.history].flatten(0, 1), whole.constants(trajectory)]
         if self.parameters and len(row):
             parts.append(row.view(-1, *[1] * (u.dim() - 2)).expand(-1, *u.shape[2:]))
         return torch.cat(parts), u[self.history :, self.asked].flatten(0, 1), row
 
     def _metadata(self, state: Metadata) -> Metadata:
-        names = (*state.parameters, LEAD) if self.leads else state.parameters
+        names = (*state.parameters, self._clock) if self._clock else state.parameters
         past = [-(self.history - 1) + k for k in range(self.history)]
-        future = [1 + k for k in range(self.horizon)]
+        future = [min(self.history, 1) + k for k in range(self.horizon)]
         constants = state.input_fields
         if self.parameters:
             constants += tuple(Field(name) for name in names)
         inputs = (*_shifted(state.target_fields, past), *constants)
-        dt = None if self.leads or state.dt is None else state.dt * self.strides[0]
+        dt = None if self._clock or state.dt is None else state.dt * self.strides[0]
         last = sum(f.components for f in inputs) - 1
+        frames = Frames(
+            self.history,
+            self.horizon,
+            sum(f.components for f in state.target_fields),
+            dt,
+            last if self.leads and self.parameters else None,
+            self.even,
+        )
         return replace(
             state,
             input_fields=inputs,
@@ -146,14 +167,7 @@ class Windows:
             parameters=names,
             dt=dt,
             num_frames=None,
-            window=Frames(
-                self.history,
-                self.horizon,
-                sum(f.components for f in state.target_fields),
-                dt,
-                last if self.leads and self.parameters else None,
-                self.even,
-            ),
+            window=frames if self.history else None,
         )
 
 
@@ -162,6 +176,25 @@ def _shifted(fields: Sequence[Field], offsets: Sequence[int]) -> tuple[Field, ..
     if len(offsets) == 1:
         return tuple(fields)
     return tuple(replace(f, name=f"{f.name}[{k:+d}]") for k in offsets for f in fields)
+
+
+def _require_parameters_say_all(state: Metadata, parameters: bool, low: int, high: int) -> None:
+    """ValueError for what a window without frames cannot have."""
+    if not parameters:
+        raise ValueError(
+            "history=0 and parameters=False: the time of a window would not go in; set "
+            "parameters=true, or history=1."
+        )
+    if low != high:
+        raise ValueError(
+            f"stride=[{low}, {high}] with history=0: windows of several strides would have the "
+            "same input; set stride to one number, every time is a window already."
+        )
+    if TIME in state.parameters:
+        raise ValueError(
+            f"{state.name}: has a parameter `{TIME}` of its own; history=0 adds the time of a "
+            "frame under this name, set history=1."
+        )
 
 
 def _pair(stride: Sequence[int]) -> tuple[int, int]:

@@ -45,6 +45,7 @@ SMALL = {
         "model.window=4",
         "model.skips=1",
     ],
+    "fully_connected": ["model.hidden=[8,6]"],
     "fno_original": ["model.width=4", "model.modes=3", "model.depth=2", "model.hidden=8"],
 }
 

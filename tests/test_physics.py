@@ -164,6 +164,10 @@ def test_frames_that_lie_too_far_apart_are_refused(folder):
             r"data.window.given=\[\]",
         ),
         ([*SETS["burgers"], "data.window.stride=[1,2]"], "set data.window.stride to one number"),
+        (
+            ["data=heated_plate", "data.resolution=8", "data.pde.num_steps=2", *COARSE],
+            "heated_plate: no frame goes in, .* set data.window.history=1",
+        ),
         ([*SETS["darcy"], "task.weight=0"], "task.weight=0 must be positive"),
         ([*SETS["helmholtz"], "task.norm=h-1"], "Take the l2 norm"),
         ([*SETS["darcy"], "task.norm=l3"], "norm=l3 must be l2 or h-1"),

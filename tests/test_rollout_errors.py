@@ -88,6 +88,11 @@ def test_a_single_frame_is_no_roll_out():
     assert evaluate_rollout(lambda a: a, windows, 1, **OPTIONS) is None
 
 
+def test_a_map_of_the_time_has_no_roll_out():
+    windows = Windows(trajectories(0.9, 5), history=0)
+    assert evaluate_rollout(lambda a: a, windows, 1, **OPTIONS) is None
+
+
 @pytest.mark.parametrize("bad", ["nan", "growth"])
 def test_a_blow_up_is_counted_and_stays(bad):
     """Sample 1 fails at its third frame; the others go on, and the mean is infinite, not NaN."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from datasets.schema import Field, Metadata
+from datasets.steps import Steps
 from datasets.trajectories import SomeTrajectories, require_apart
 from datasets.windows import Windows
 from tests.helpers import periodic
@@ -132,10 +133,64 @@ def test_parameters_need_not_be_channels():
     assert batch.parameters.tolist() == [[9.0]]
 
 
+def test_without_frames_the_time_and_the_parameters_go_in():
+    """first=1 leaves the frame at t = 0 out; every other one is a target once."""
+    data = toy((9, 6))
+    windows = Windows(data, history=0, first=1)
+    places = [(0, k) for k in range(1, 9)] + [(1, k) for k in range(1, 6)]
+    assert [windows.place(i) for i in range(len(windows))] == [(*at, 1) for at in places]
+    data.reads.clear()
+    batch = windows.__getitems__(range(len(windows)))
+    assert data.reads == [slice(k, k + 1, 1) for _, k in places]
+    expected = torch.stack([data.u[trajectory][k] for trajectory, k in places])
+    torch.testing.assert_close(batch.target, expected, rtol=0, atol=0)
+    numbers = torch.tensor([[10.0 + i, 9.0 + i, 0.5 * k] for i, k in places])
+    assert torch.equal(batch.input, numbers[:, :, None, None].expand(-1, -1, 4, 3))
+    assert torch.equal(batch.parameters, numbers[:, 1:])
+    meta = windows.metadata
+    assert [f.name for f in meta.input_fields] == ["bottom", "gravity", "time"]
+    assert [f.name for f in meta.target_fields] == ["velocity", "depth"]
+    assert meta.parameters == ("gravity", "time")
+    assert meta.window is None and meta.dt is None and meta.num_frames is None
+    assert meta.describe() == "bottom, gravity, time -> velocity, depth on 4 x 3"
+
+
+def test_several_frames_from_a_time_on():
+    """Every second frame from t on, fields that are given left out; times need not be even."""
+    at = np.array([0.0, 0.1, 0.7, 1.0, 2.0, 2.5, 4.0, 4.5, 9.0])
+    data = toy((9,), [at])
+    windows = Windows(data, history=0, horizon=3, stride=2, every=2, last=8, given=["velocity"])
+    assert [windows.place(i) for i in range(len(windows))] == [(0, 0, 2), (0, 2, 2)]
+    batch = windows.__getitems__([1, 0])
+    for row, start in enumerate((2, 0)):
+        expected = data.u[0][[start, start + 2, start + 4], 2]
+        torch.testing.assert_close(batch.target[row], expected, rtol=0, atol=0)
+        assert (batch.input[row, -1] == torch.tensor(at[start]).float()).all()
+    names = [f.name for f in windows.metadata.target_fields]
+    assert names == ["depth[+0]", "depth[+1]", "depth[+2]"]
+    assert windows.metadata.parameters == ("gravity", "time")
+
+
+def test_a_map_without_frames_has_no_steps():
+    windows = Windows(toy(), history=0)
+    with pytest.raises(ValueError, match="toy: a steady map has no steps; .* task=supervised"):
+        Steps(windows, 1)
+
+
+def test_a_parameter_of_the_name_time_is_not_hidden():
+    data = toy()
+    data.metadata = replace(data.metadata, parameters=("time",))
+    with pytest.raises(ValueError, match="toy: has a parameter `time` of its own; .* history=1"):
+        Windows(data, history=0)
+
+
 @pytest.mark.parametrize(
     "settings, expected",
     [
-        ({"history": 0}, "history=0 must be at least 1"),
+        ({"history": -1}, "history=-1 must be at least 0"),
+        ({"history": 0, "parameters": False}, "history=0 and parameters=False: .* not go in"),
+        ({"history": 0, "stride": (1, 4)}, r"stride=\[1, 4\] with history=0: .* the same input"),
+        ({"history": 0, "first": 9}, "no window of history=0 and horizon=1 frames at stride=1"),
         ({"stride": 0}, "stride=0 must be at least 1"),
         ({"stride": (3, 2)}, r"stride=\[3, 2\] must be a number, or the smallest and the largest"),
         ({"every": 0}, "every=0 must be at least 1"),

@@ -30,11 +30,13 @@ def evaluate_rollout(
 
     `step` may be a trained task or, where a window is one frame and nothing else, a numerical
     solver. Fields that are given, parameters and lead times enter as the data say; all other
-    fields are the step's own. None if there is but one frame to predict.
+    fields are the step's own. None if there is but one frame to predict, or no frame goes in.
 
     A roll-out has blown up once it is not finite or its norm exceeds `BLOW_UP` times the largest
     one of the truth so far; from then on its error is infinite and its correlation 0.
     """
+    if windows.history == 0:
+        return None
     found = [
         row
         for indices in _alike(windows, batch_size)

@@ -5,6 +5,7 @@ from sciml.models.card import Card
 from sciml.models.deeponet import DeepONet
 from sciml.models.fno import FNO
 from sciml.models.fno_original import FNOOriginal
+from sciml.models.fully_connected import FullyConnected
 from sciml.models.lsm import LSM
 from sciml.models.message_passing import MessagePassing
 from sciml.models.mg_tfno import MGTFNO
@@ -25,6 +26,7 @@ __all__ = [
     "DeepONet",
     "FNO",
     "FNOOriginal",
+    "FullyConnected",
     "LSM",
     "MGTFNO",
     "MIONet",

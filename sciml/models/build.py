@@ -27,13 +27,17 @@ class Prepared(Protocol):
 def build_model(config: Mapping[str, Any], metadata: Metadata) -> nn.Module:
     """The model of `config`, built as Model(in_channels, out_channels, ndim, *, grid, ...).
 
-    A constructor with an argument `frames` is also told which channels are frames of a window.
+    A constructor with an argument `frames` is also told which channels are frames of a window, and
+    one with `numbers` how many of the last input channels are parameters, constant in space.
     Raises ValueError for what does not fit the data.
     """
     target, card = check_target(config["_target_"]), card_of(config)
     given = {"grid": metadata.grid}
-    if "frames" in inspect.signature(target.__init__).parameters:
+    asked = inspect.signature(target.__init__).parameters
+    if "frames" in asked:
         given["frames"] = metadata.frames
+    if "numbers" in asked:
+        given["numbers"] = _numbers(metadata)
     if metadata.ndim not in card.dimensions:
         raise ValueError(
             f"{target.__name__} is for {' or '.join(map(str, card.dimensions))} space "
@@ -46,6 +50,12 @@ def build_model(config: Mapping[str, Any], metadata: Metadata) -> nn.Module:
         ndim=metadata.ndim,
         **given,
     )
+
+
+def _numbers(metadata: Metadata) -> int:
+    """The input fields at the end that are the parameters of a sample."""
+    last = metadata.input_fields[len(metadata.input_fields) - len(metadata.parameters) :]
+    return len(last) if tuple(f.name for f in last) == metadata.parameters else 0
 
 
 def card_of(config: Mapping[str, Any]) -> Card:

@@ -52,6 +52,11 @@ class EvolutionResidual:
     """
 
     def __init__(self, recipe: EvolutionRecipe, metadata: Metadata, time: Time):
+        if metadata.window is None:
+            raise ValueError(
+                f"{metadata.name}: no frame goes in, so there is no step whose residual the "
+                "equation has; set data.window.history=1."
+            )
         require_closed(metadata, "the residual of an equation")
         if metadata.frames.dt is None:
             raise ValueError(
