@@ -161,8 +161,8 @@ class EvolutionRecipe(Recipe):
     ) -> tuple[Tensor, Tensor]:
         """Frames [b, t, c, *shape] in float32 and the largest error of a step, [b]."""
         kept = u.new_empty(len(u), 1 + self.num_steps, u.shape[1], *shape, dtype=torch.float32)
-        for number, (frame, error) in enumerate(self._frames(stepper, u, shape)):
-            kept[:, number] = frame
+        for number, (frame, so_far) in enumerate(self._frames(stepper, u, shape)):
+            kept[:, number], error = frame, so_far
         return kept, error
 
     def _frames(

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import wait
 
 import numpy as np
@@ -109,9 +110,9 @@ class Local:
                         return queue.popleft()
             ready = wait([c.pipe for c in self._staff], timeout=1.0)
             for client in self._staff:
-                if client.pipe in ready or client.is_stuck():
-                    if (failed := client.receive()) is not None:
-                        return failed
+                due = client.pipe in ready or client.is_stuck()
+                if due and (failed := client.receive()) is not None:
+                    return failed
 
 
 class _Client:
@@ -168,10 +169,8 @@ class _Client:
 
     def tell(self, message: bytes) -> None:
         """If it is gone, it will be told by the plan it begins again with."""
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send_bytes(message)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
 
     def stop(self) -> None:
         if self.alive:

@@ -8,7 +8,7 @@ from datasets.schema import Metadata
 
 
 class Template:
-    """A single trajectory (`Trajectories`) that knows when its frames are, and not what they are."""
+    """A single trajectory (`Trajectories`) that knows when its frames are and not what."""
 
     def __init__(self, metadata: Metadata):
         if metadata.num_frames is None or metadata.dt is None:

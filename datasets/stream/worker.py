@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import RawArray
 
@@ -24,10 +25,8 @@ CELLS = 7
 def work(connection: Connection, slots: Slots, status: RawArray, study: str, plan: str) -> None:
     """What a worker process runs until it is told to stop."""
     prepare()
-    try:
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # nobody listens any more
         Worker(connection, slots, np.frombuffer(status), Study.from_json(study), plan).run()
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # nobody listens any more
 
 
 class Worker:
