@@ -1,8 +1,27 @@
 """Solver output that streams into training while it is computed."""
 
+from datasets.stream.batch_reservoir import BatchReservoir
 from datasets.stream.faults import Faults
+from datasets.stream.fifo import Fifo
+from datasets.stream.firo import Firo
+from datasets.stream.history import History
 from datasets.stream.inproc import Inproc
 from datasets.stream.local import Local
+from datasets.stream.online import Online
+from datasets.stream.quota import Quota
+from datasets.stream.reservoir import Reservoir
 from datasets.stream.sampler import AsDrawn
 
-__all__ = ["AsDrawn", "Faults", "Inproc", "Local"]
+__all__ = [
+    "AsDrawn",
+    "BatchReservoir",
+    "Faults",
+    "Fifo",
+    "Firo",
+    "History",
+    "Inproc",
+    "Local",
+    "Online",
+    "Quota",
+    "Reservoir",
+]

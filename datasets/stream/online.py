@@ -66,7 +66,7 @@ class Online:
         ordered: bool = True,
         retries: int = 2,
         tolerate: float = 0.05,
-        faults: Faults | None = None,
+        faults: Faults,
         batch_size: int,
         epochs: int,
         seed: int,
@@ -92,7 +92,7 @@ class Online:
             lanes=min(clients, count),
             frames=1,
             stagger=stagger,
-            faults=faults.plain if faults is not None else {},
+            faults=faults.plain,
         )
         maker, metadata = study.make()
         if not isinstance(maker, Simulated):
@@ -100,7 +100,7 @@ class Online:
         study = study.with_frames(metadata.num_frames or 1)
         assembler = Assembler(metadata, window)
         samples = count * assembler.per_simulation
-        buffer.start(batch_size=batch_size, reuse=reuse, seed=seed)
+        buffer.start(batch_size=batch_size, reuse=reuse, samples=samples, seed=seed)
         limiter = Limiter(
             samples=samples,
             watermark=buffer.watermark() if watermark is None else watermark,
@@ -113,7 +113,6 @@ class Online:
         intake = Intake(study, engine, sampler, ordered=ordered, retries=retries, tolerate=tolerate)
         storage = Storage(buffer.capacity, assembler.parts)
         self.stream = Stream(intake, assembler, Buffer(storage, buffer), limiter)
-        self.kills = faults.kills if faults is not None else 0
         self._loader = StreamLoader(self.stream, epochs)
 
     def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source:

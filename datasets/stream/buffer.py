@@ -1,0 +1,90 @@
+"""Samples between solvers and training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.stream.policy import Policy
+from datasets.stream.storage import Storage
+
+MOST_USES = 64  # that are told apart
+
+
+class Buffer:
+    """A `Storage` whose rows a `Policy` decides over, and what became of each sample.
+
+    `uses[k]` counts the samples that were drawn k times before their row was written anew, the
+    last entry those of `MOST_USES` and more; `mean_age` is the mean number of samples that came
+    between the arrival of a sample and its eviction.
+    """
+
+    def __init__(self, storage: Storage, policy: Policy):
+        self.storage, self.policy = storage, policy
+        # Of the sample in each row: simulation, frame, draws, and its number among the arrivals.
+        self._of = np.full((4, policy.capacity), -1, dtype=np.int64)
+        self.uses = np.zeros(MOST_USES + 1, dtype=np.int64)
+        self.came = self._evicted = self._ages = 0
+
+    def room(self) -> int:
+        """Samples that can come in now."""
+        return self.policy.room()
+
+    def put(
+        self, block: Mapping[str, np.ndarray], simulations: np.ndarray, frames: np.ndarray
+    ) -> None:
+        """The samples of a block [k, ...], with simulation and frame of each, [k]."""
+        rows, which = self.policy.insert(len(simulations))
+        self._evict(rows)
+        as_they_are = len(which) == len(simulations) and (np.diff(which) == 1).all()
+        chosen = block if as_they_are else {name: part[which] for name, part in block.items()}
+        self.storage.put(rows, chosen)
+        self._of[0, rows], self._of[1, rows] = simulations[which], frames[which]
+        self._of[2, rows], self._of[3, rows] = 0, self.came + which
+        self.came += len(simulations)
+
+    def get(self, count: int, left: int | None = None) -> tuple[dict[str, Tensor], np.ndarray]:
+        """The parts [count, ...] of a batch and the simulations of its samples. `left` as in
+        `Policy.draw`.
+        """
+        rows = self.policy.draw(count, left)
+        np.add.at(self._of[2], rows, 1)
+        return self.storage.get(rows), self._of[0, rows]
+
+    @property
+    def filled(self) -> int:
+        """Rows that hold a sample."""
+        return int((self._of[3] >= 0).sum())
+
+    @property
+    def unseen(self) -> float:
+        """Share of the stored samples that were never drawn."""
+        stored = self._of[2, self._of[3] >= 0]
+        return float((stored == 0).mean()) if len(stored) else 1.0
+
+    @property
+    def mean_age(self) -> float:
+        return self._ages / self._evicted if self._evicted else float("nan")
+
+    def _evict(self, rows: np.ndarray) -> None:
+        old = rows[self._of[3, rows] >= 0]
+        np.add.at(self.uses, np.minimum(self._of[2, old], MOST_USES), 1)
+        self._evicted += len(old)
+        self._ages += int((self.came - self._of[3, old]).sum())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "storage": self.storage.state_dict(),
+            "policy": self.policy.state_dict(),
+            "of": torch.from_numpy(self._of.copy()),
+            "uses": torch.from_numpy(self.uses.copy()),
+            "counts": [self.came, self._evicted, self._ages],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.storage.load_state_dict(state["storage"])
+        self.policy.load_state_dict(state["policy"])
+        self._of, self.uses = state["of"].numpy().copy(), state["uses"].numpy().copy()
+        self.came, self._evicted, self._ages = state["counts"]

@@ -1,0 +1,61 @@
+"""Samples in memory that is allocated once."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Storage:
+    """`capacity` samples, each of the named `parts` one contiguous float32 tensor [capacity, ...].
+
+    A sample is written where it stays and gathered from there: there are no objects per sample and
+    nothing is allocated per batch, which is what collating lists of tensors spends its time on.
+    """
+
+    def __init__(self, capacity: int, parts: Mapping[str, tuple[int, ...]]):
+        self.capacity = capacity
+        self.parts = {name: torch.zeros(capacity, *shape) for name, shape in parts.items()}
+        self._arrays = {name: part.numpy() for name, part in self.parts.items()}
+        self._outputs: dict[int, list[dict[str, Tensor]]] = {}
+
+    def put(self, rows: np.ndarray, block: Mapping[str, np.ndarray]) -> None:
+        """Write block [k, ...] of each part into rows [k], int64."""
+        consecutive = len(rows) and rows[-1] - rows[0] == len(rows) - 1 and _rises(rows)
+        places = slice(rows[0], rows[-1] + 1) if consecutive else rows
+        for name, array in self._arrays.items():
+            array[places] = block[name]
+
+    def get(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """The rows [k] of each part, [k, ...]; good until the call after the next for as many.
+
+        Two outputs take turns, so that a step may still be at work on a batch while the next one
+        is gathered. They lie in pinned memory where there is a GPU.
+        """
+        turn = self._outputs.setdefault(len(rows), [])
+        if len(turn) < 2:
+            turn.append(self._output(len(rows)))
+        turn.reverse()
+        found, index = turn[0], torch.from_numpy(rows)
+        for name, part in self.parts.items():
+            torch.index_select(part, 0, index, out=found[name])
+        return dict(found)
+
+    def _output(self, count: int) -> dict[str, Tensor]:
+        pinned = torch.cuda.is_available()
+        return {
+            name: torch.zeros(count, *part.shape[1:], pin_memory=pinned)
+            for name, part in self.parts.items()
+        }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return dict(self.parts)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        for name, part in self.parts.items():
+            part.copy_(state[name])
+
+
+def _rises(rows: np.ndarray) -> bool:
+    return len(rows) < 2 or bool((np.diff(rows) == 1).all())
