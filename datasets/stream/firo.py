@@ -36,7 +36,7 @@ class Firo(Policy):
     def watermark(self) -> int:
         if self._threshold is not None:
             return self._threshold
-        return min(self.capacity, self.samples) - self.batch_size
+        return max(1, min(self.capacity - self.batch_size, self.samples // 2))
 
     def room(self) -> int:
         return len(self._free)

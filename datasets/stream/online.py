@@ -12,7 +12,7 @@ from datasets.simulation import Simulated
 from datasets.stream.assembler import Assembler
 from datasets.stream.buffer import Buffer
 from datasets.stream.engine import Engine
-from datasets.stream.faults import Faults
+from datasets.stream.faults import Faults, Strikes
 from datasets.stream.intake import Intake
 from datasets.stream.limiter import Limiter
 from datasets.stream.loader import StreamLoader
@@ -112,7 +112,8 @@ class Online:
         sampler.start(getattr(maker, "parameters", {}), seed=data_seed, count=count)
         intake = Intake(study, engine, sampler, ordered=ordered, retries=retries, tolerate=tolerate)
         storage = Storage(buffer.capacity, assembler.parts)
-        self.stream = Stream(intake, assembler, Buffer(storage, buffer), limiter)
+        strikes = Strikes(faults.kills, count * study.frames, seed) if faults.kills else None
+        self.stream = Stream(intake, assembler, Buffer(storage, buffer), limiter, strikes)
         self._loader = StreamLoader(self.stream, epochs)
 
     def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source:

@@ -10,6 +10,7 @@ import torch
 from datasets.schema import Batch
 from datasets.stream.assembler import Assembler
 from datasets.stream.buffer import Buffer
+from datasets.stream.faults import Strikes
 from datasets.stream.intake import Intake
 from datasets.stream.limiter import Limiter
 
@@ -24,7 +25,15 @@ class Stream:
     same next batches as if it had gone on.
     """
 
-    def __init__(self, intake: Intake, assembler: Assembler, buffer: Buffer, limiter: Limiter):
+    def __init__(
+        self,
+        intake: Intake,
+        assembler: Assembler,
+        buffer: Buffer,
+        limiter: Limiter,
+        strikes: Strikes | None = None,
+    ):
+        self._strikes = strikes
         self.intake, self.assembler = intake, assembler
         self.buffer, self.limiter = buffer, limiter
         self.batches = self.inserted = 0
@@ -74,6 +83,8 @@ class Stream:
             return False
         self.assembler.add(arrival.frame, arrival.live)
         arrival.frame.release()
+        if self._strikes is not None:
+            self._strikes.at(self.intake.counted, self.intake.engine)
         return True
 
     def state_dict(self) -> dict[str, Any]:
