@@ -136,6 +136,21 @@ class Online:
             "split": "streamed",
         }
 
+    def described(self) -> dict[str, Any]:
+        """What streams how, in plain values."""
+        intake, limiter = self.stream.intake, self.stream.limiter
+        return {
+            "engine": type(intake.engine).__name__,
+            "buffer": type(self.stream.buffer.policy).__name__,
+            "sampler": type(intake.sampler).__name__,
+            "capacity": self.stream.buffer.policy.capacity,
+            "clients": intake.study.lanes,
+            "watermark": limiter.watermark,
+            "reuse": limiter.reuse,
+            "steps": limiter.steps,
+            "ordered": intake.ordered,
+        }
+
     def close(self) -> None:
         """End the simulations."""
         self.stream.close()

@@ -47,7 +47,7 @@ class Stream:
 
     def batch(self) -> Batch:
         """The next batch. Good until the one after the next is drawn."""
-        self._insert(self.limiter.arrived(self.batches))
+        self.waited += self._insert(self.limiter.arrived(self.batches))
         over = self._over or self.inserted >= self.limiter.samples
         size = self.limiter.batch_size
         left = (self.limiter.steps - self.batches) * size if over else None
@@ -59,8 +59,10 @@ class Stream:
         """The training errors [b] of the last batch."""
         self.intake.sampler.observe(self.simulations, errors.double().cpu().numpy())
 
-    def _insert(self, count: int) -> None:
-        """Until `count` samples are in, or no more can be: those that find no room stay behind."""
+    def _insert(self, count: int) -> float:
+        """Until `count` samples are in, or no more can be: those that find no room stay behind.
+        Returns the seconds that it took.
+        """
         begin = time.monotonic()
         if not self._started:
             self.intake.start()
@@ -73,7 +75,9 @@ class Stream:
                 break
             self.buffer.put(*self.assembler.take(ready))
             self.inserted += ready
-        self.waited += time.monotonic() - begin
+        while self.inserted >= self.limiter.samples and self._receive():
+            pass  # hear of the ends of the last simulations
+        return time.monotonic() - begin
 
     def _receive(self) -> bool:
         """One more frame, if there is one."""
@@ -86,6 +90,30 @@ class Stream:
         if self._strikes is not None:
             self._strikes.at(self.intake.counted, self.intake.engine)
         return True
+
+    def status(self) -> dict[str, float]:
+        """How far it is: simulations `done` of `simulations`, samples `arrived` of `samples`, the
+        `fill` of the buffer and the share in it that is `unseen`, draws per sample so far
+        (`reuse`), seconds that the training `waited` for solvers, and that solvers were `busy` and
+        `idle`, `restarts` of simulations and how many were `left_out`.
+        """
+        intake, effort = self.intake, self.intake.engine.effort()
+        drawn = self.batches * self.limiter.batch_size
+        return {
+            "done": intake.done,
+            "simulations": intake.study.count,
+            "arrived": self.inserted,
+            "samples": self.limiter.samples,
+            "batches": self.batches,
+            "fill": self.buffer.filled / self.buffer.policy.capacity,
+            "unseen": self.buffer.unseen,
+            "reuse": drawn / max(self.inserted, 1),
+            "waited": self.waited,
+            "busy": effort.busy,
+            "idle": effort.idle,
+            "restarts": intake.restarts,
+            "left_out": len(intake.quarantined),
+        }
 
     def state_dict(self) -> dict[str, Any]:
         return {
