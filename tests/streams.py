@@ -1,6 +1,7 @@
 """Small streams of a heated plate for tests."""
 
 from contextlib import closing
+from dataclasses import replace
 
 from datasets.build import instantiate
 from datasets.dataset import Generated
@@ -25,7 +26,7 @@ def study(*overrides: str, lanes: int = 4, stagger: bool = True, faults=None) ->
     made = Study(
         problem.recipe, problem.shape, problem.seed, problem.count, lanes, 1, stagger, faults or {}
     )
-    return made.with_frames(made.make()[1].num_frames)
+    return replace(made, frames=made.make()[1].num_frames)
 
 
 def online(folder, *overrides: str, problem=PLATE, **injected) -> Online:

@@ -19,8 +19,6 @@ from tests.helpers import ROOT, compose, equal, weights
 from tests.streams import COUNTS, PLATE, online
 
 SMALL = (
-    *PLATE,
-    COUNTS,
     "model=fully_connected",
     "model.hidden=[16]",
     "online.buffer.capacity=24",
@@ -42,7 +40,7 @@ BUFFERS = {
 def train(tmp_path, monkeypatch):
     monkeypatch.setattr("sciml.run.write_report", lambda folder: folder)  # takes longer than all
 
-    def fit(name, *overrides, stop_at=None):
+    def fit(name, *overrides, stop_at=None, replaced=(*PLATE, COUNTS)):
         def step(task, batch, index, original=Supervised.training_step):
             if task.global_step == stop_at:
                 signal.raise_signal(signal.SIGTERM)
@@ -50,7 +48,7 @@ def train(tmp_path, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(Supervised, "training_step", step)
-            config = compose([*SMALL, f"data_dir={tmp_path}", *overrides])
+            config = compose([*replaced, *SMALL, f"data_dir={tmp_path}", *overrides])
             run(config, RunFolder(tmp_path / name))
         return tmp_path / name
 
@@ -137,7 +135,15 @@ def test_a_run_that_was_killed_goes_on_and_leaves_nothing(train, tmp_path):
     """SIGKILL of the training: its solvers end with it, no shared memory stays."""
     before = set(Path("/dev/shm").iterdir())
     whole = train("whole", "online=inproc", "checkpoint_every=5")
-    command = [sys.executable, "train.py", *SMALL, f"data_dir={tmp_path}", "online=local"]
+    command = [
+        sys.executable,
+        "train.py",
+        *PLATE,
+        COUNTS,
+        *SMALL,
+        f"data_dir={tmp_path}",
+        "online=local",
+    ]
     command += [
         "checkpoint_every=5",
         "online/faults=slow",

@@ -9,6 +9,7 @@ from datasets.stream.inproc import Inproc
 from datasets.stream.local import Local
 from datasets.stream.online import Online
 from datasets.stream.quota import Quota
+from datasets.stream.recorded import Recorded
 from datasets.stream.reservoir import Reservoir
 from datasets.stream.sampler import AsDrawn
 
@@ -23,5 +24,6 @@ __all__ = [
     "Local",
     "Online",
     "Quota",
+    "Recorded",
     "Reservoir",
 ]

@@ -20,17 +20,17 @@ STUDY, ORDER, REST = "study.json", "arrivals.npy", "rest"
 class Recording:
     """The folder `path` of a recorded stream: a data set with a training split (`Manifest`), and
 
-        study.json        the study, its window, which simulation each sample is, those left out
-        arrivals.npy      int32 [n, 2], simulation and frame of every arrival in its order
-        rest/i.npy        frames [t, c, *space] of a simulation i that was left out or cut short
+    study.json        the study, its window, which simulation each sample is, those left out
+    arrivals.npy      int32 [n, 2], simulation and frame of every arrival in its order
+    rest/i.npy        frames [t, c, *space] of a simulation i that was left out or cut short
     """
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
         if not (self.path / STUDY).is_file():
             raise ValueError(
-                f"{self.path}: no recorded stream here ({STUDY} is missing). A run records one with "
-                "online.tee=FOLDER."
+                f"{self.path}: no recorded stream here ({STUDY} is missing). A run records one "
+                "with online.tee=FOLDER."
             )
         record = json.loads((self.path / STUDY).read_text())
         self.study = Study.from_json(json.dumps(record["study"]))
@@ -109,9 +109,6 @@ def save_rest(folder: Path, simulation: int, frames: np.ndarray, numbers: np.nda
 
 def _bytes(array: np.ndarray) -> bytes:
 
-
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-

@@ -100,7 +100,11 @@ class Replay:
             return states, np.zeros((meta.in_channels, *meta.grid.shape), np.float32), numbers
         if self._steady:
             batch = self._stored.__getitems__([row])
-            return batch.target.numpy(), batch.input[0].numpy(), batch.parameters[0].double().numpy()
+            return (
+                batch.target.numpy(),
+                batch.input[0].numpy(),
+                batch.parameters[0].double().numpy(),
+            )
         states = self._stored.read(row, slice(None)).numpy()
         constants = self._stored.constants(row).numpy()
         return states, constants, self._stored.parameters(row).double().numpy()

@@ -13,6 +13,7 @@ from datasets.stream.buffer import Buffer
 from datasets.stream.faults import Strikes
 from datasets.stream.intake import Intake
 from datasets.stream.limiter import Limiter
+from datasets.stream.tee import Tee
 
 
 class Stream:
@@ -32,7 +33,9 @@ class Stream:
         buffer: Buffer,
         limiter: Limiter,
         strikes: Strikes | None = None,
+        tee: Tee | None = None,
     ):
+        self.tee = tee
         self._strikes = strikes
         self.intake, self.assembler = intake, assembler
         self.buffer, self.limiter = buffer, limiter
@@ -86,6 +89,8 @@ class Stream:
             self._over = True
             return False
         self.assembler.add(arrival.frame, arrival.live)
+        if self.tee is not None:
+            self.tee.add(arrival.frame, arrival.live)
         arrival.frame.release()
         if self._strikes is not None:
             self._strikes.at(self.intake.counted, self.intake.engine)
@@ -116,7 +121,10 @@ class Stream:
         }
 
     def state_dict(self) -> dict[str, Any]:
+        if self.tee is not None:
+            self.tee.flush(self.intake.quarantined)
         return {
+            "tee": self.tee.state_dict() if self.tee is not None else {},
             "batches": self.batches,
             "inserted": self.inserted,
             "waited": self.waited,
@@ -138,6 +146,10 @@ class Stream:
         self.intake.sampler.load_state_dict(state["sampler"])
         self.intake.load_state_dict(state["intake"])
         self.intake.forget()
+        if self.tee is not None:
+            self.tee.load_state_dict(state["tee"])
 
     def close(self) -> None:
         self.intake.engine.close()
+        if self.tee is not None and self._started:
+            self.tee.close(self.intake.quarantined, self._over)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -40,10 +40,6 @@ class Study:
         """
         sorted_recipe = json.loads(json.dumps(self.recipe, sort_keys=True))
         return instantiate(sorted_recipe), instantiate(self.recipe).metadata(self.shape)
-
-    def with_frames(self, frames: int) -> "Study":
-        """Each simulation gives so many frames."""
-        return replace(self, frames=frames)
 
     def generator(self, simulation: int) -> torch.Generator:
         return sample_generator(self.seed, "train", simulation)

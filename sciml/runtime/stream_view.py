@@ -92,6 +92,7 @@ class StreamView(Callback):
             "curves": self._curves,
             "uses": self._stream.buffer.uses.tolist(),
             "left_out": left_out,
+            "tee": "" if self._stream.tee is None else self._stream.tee.failure or "complete",
         }
         commit(self._folder / STREAM, json.dumps(record, allow_nan=False).encode())
 
