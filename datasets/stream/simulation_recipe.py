@@ -19,6 +19,7 @@ from solvers.grid import Grid
 
 TAKEN = ("seed", "shape", "num_steps", "dt", "parameters")  # names in a request
 TOLERANCE = 1e-6  # of a time, in steps
+END = object()
 
 
 class SimulationRecipe(Recipe):
@@ -131,14 +132,14 @@ class SimulationRecipe(Recipe):
         """The checked frames, [c, *space]; the last is given when the solver has ended well."""
         with closing(self._solver(request)) as frames:
             for step in range(1 + self.num_steps):
-                came = next(frames, None)
-                if came is None:
+                came = next(frames, END)
+                if came is END:
                     raise self._error(
                         f"ended after {step} frames, expected {1 + self.num_steps}: those at "
                         f"t = 0, {self.dt:g} ... {self.num_steps * self.dt:g}."
                     )
                 frame = self._checked(came, step, request)
-                if step == self.num_steps and next(frames, None) is not None:
+                if step == self.num_steps and next(frames, END) is not END:
                     raise self._error(
                         f"gives more than the {1 + self.num_steps} frames that were asked for; end "
                         f"it at t = {self.num_steps * self.dt:g}."
