@@ -37,7 +37,7 @@ class Buffer:
     ) -> None:
         """The samples of a block [k, ...], with simulation and frame of each, [k]."""
         rows, which = self.policy.insert(len(simulations))
-        self._evict(rows)
+        self._evict(rows, self.came + which)
         as_they_are = len(which) == len(simulations) and (np.diff(which) == 1).all()
         chosen = block if as_they_are else {name: part[which] for name, part in block.items()}
         self.storage.put(rows, chosen)
@@ -68,11 +68,13 @@ class Buffer:
     def mean_age(self) -> float:
         return self._ages / self._evicted if self._evicted else float("nan")
 
-    def _evict(self, rows: np.ndarray) -> None:
-        old = rows[self._of[3, rows] >= 0]
+    def _evict(self, rows: np.ndarray, numbers: np.ndarray) -> None:
+        """Count what was in `rows` before the samples with these numbers come in."""
+        held = self._of[3, rows] >= 0
+        old = rows[held]
         np.add.at(self.uses, np.minimum(self._of[2, old], MOST_USES), 1)
         self._evicted += len(old)
-        self._ages += int((self.came - self._of[3, old]).sum())
+        self._ages += int((numbers[held] - self._of[3, old]).sum())
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.stream.free import Free
 from datasets.stream.policy import Policy, require_once
 
 
@@ -20,7 +21,7 @@ class Fifo(Policy):
         super().start(batch_size=batch_size, reuse=reuse, samples=samples, seed=seed)
         require_once("fifo", reuse)
         self._queue: deque[int] = deque()
-        self._free = list(range(self.capacity))[::-1]
+        self._free = Free(self.capacity)
 
     def watermark(self) -> int:
         """Some, that normalisers can be fitted to."""
@@ -30,19 +31,21 @@ class Fifo(Policy):
         return len(self._free)
 
     def insert(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = [self._free.pop() for _ in range(count)]
+        rows = self._free.take(count)
         self._queue.extend(rows)
         return np.array(rows, dtype=np.int64), np.arange(count)
 
     def draw(self, count: int, left: int | None) -> np.ndarray:
         drawn = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
-        self._free.extend(reversed(drawn))
+        for row in reversed(drawn):
+            self._free.give(row)
         if len(drawn) < count:
-            drawn += self.random.choice(self._free, count - len(drawn)).tolist()
+            drawn += self._free.again(self.random, count - len(drawn))
         return np.array(drawn, dtype=np.int64)
 
     def rows(self) -> dict[str, Any]:
-        return {"queue": list(self._queue), "free": list(self._free)}
+        return {"queue": list(self._queue), "free": self._free.state_dict()}
 
     def set_rows(self, state: Mapping[str, Any]) -> None:
-        self._queue, self._free = deque(state["queue"]), list(state["free"])
+        self._queue = deque(state["queue"])
+        self._free.load_state_dict(state["free"])

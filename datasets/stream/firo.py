@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.stream.free import Free
 from datasets.stream.policy import Policy, require_once
 from datasets.stream.rows import Rows
 
@@ -31,7 +32,7 @@ class Firo(Policy):
                 "capacity less a batch."
             )
         self._waiting = Rows()
-        self._free = list(range(self.capacity))[::-1]
+        self._free = Free(self.capacity)
 
     def watermark(self) -> int:
         if self._threshold is not None:
@@ -42,7 +43,7 @@ class Firo(Policy):
         return len(self._free)
 
     def insert(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = [self._free.pop() for _ in range(count)]
+        rows = self._free.take(count)
         for row in rows:
             self._waiting.add(row)
         return np.array(rows, dtype=np.int64), np.arange(count)
@@ -52,14 +53,15 @@ class Firo(Policy):
         for chance in self.random.random(min(count, len(self._waiting))).tolist():
             row = self._waiting[int(chance * len(self._waiting))]
             self._waiting.remove(row)
+            self._free.give(row)
             drawn.append(row)
-        self._free += drawn
         if len(drawn) < count:
-            drawn += self.random.choice(self._free, count - len(drawn)).tolist()
+            drawn += self._free.again(self.random, count - len(drawn))
         return np.array(drawn, dtype=np.int64)
 
     def rows(self) -> dict[str, Any]:
-        return {"waiting": self._waiting.to_list(), "free": list(self._free)}
+        return {"waiting": self._waiting.to_list(), "free": self._free.state_dict()}
 
     def set_rows(self, state: Mapping[str, Any]) -> None:
-        self._waiting, self._free = Rows(state["waiting"]), list(state["free"])
+        self._waiting = Rows(state["waiting"])
+        self._free.load_state_dict(state["free"])

@@ -30,15 +30,23 @@ class History(Policy):
 
     def start(self, *, batch_size: int, reuse: float, samples: int, seed: int) -> None:
         super().start(batch_size=batch_size, reuse=reuse, samples=samples, seed=seed)
-        first = round(self.fresh * self.capacity)
-        if min(first, self.capacity - first) < 1 or self.fresh * reuse < 1:
+        first, draws = round(self.fresh * self.capacity), round(self.fresh * batch_size)
+        if not 0 < first < self.capacity or not 0 < draws < batch_size:
             raise ValueError(
-                f"online.buffer.fresh={self.fresh} with reuse={reuse:g} and "
-                f"capacity={self.capacity}: fresh * reuse must be at least 1, and both tiers need "
-                "a row."
+                f"online.buffer.fresh={self.fresh} leaves one tier without a row of "
+                f"capacity={self.capacity} or a sample of batch_size={batch_size}; move it towards "
+                "0.5, or raise them."
+            )
+        if draws * reuse < batch_size:
+            raise ValueError(
+                f"online.buffer.fresh={self.fresh} with reuse={reuse:g}: {draws} fresh samples in "
+                f"a batch of {batch_size} are fewer than come; raise fresh or online.reuse until "
+                "fresh * reuse is at least 1."
             )
         self._recent = Reservoir(first)
-        self._recent.start(batch_size=1, reuse=self.fresh * reuse, samples=samples, seed=seed)
+        self._recent.start(
+            batch_size=1, reuse=draws * reuse / batch_size, samples=samples, seed=seed
+        )
         self._recent.random = self.random
         self._came = 0  # samples so far
 
@@ -61,7 +69,7 @@ class History(Policy):
 
     def draw(self, count: int, left: int | None) -> np.ndarray:
         fresh = round(self.fresh * count)
-        recent = self._recent.draw(fresh, None if left is None else round(self.fresh * left))
+        recent = self._recent.draw(fresh, None if left is None else left // count * fresh)
         size = min(self._came, self._past)
         past = self._recent.capacity + (self.random.random(count - fresh) * size).astype(np.int64)
         return np.concatenate((recent, past))

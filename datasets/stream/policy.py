@@ -12,7 +12,7 @@ class Policy(ABC):
 
     A sample that a policy has no `room` for waits where it is, and in the end its solver waits. If
     fewer samples come than were planned, because simulations were left out, policies that use up
-    their samples repeat draws of rows that still hold one, so that the number of steps stays.
+    their samples draw again from rows that still hold one, so that the number of steps stays.
     """
 
     def __init__(self, capacity: int):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.stream.free import Free
 from datasets.stream.policy import Policy
 from datasets.stream.rows import Rows
 
@@ -30,7 +31,7 @@ class Quota(Policy):
                 f"online.reuse={reuse:g}: quota draws every sample the same number of times; set a "
                 "whole number, at least 1."
             )
-        self._free = list(range(self.capacity))[::-1]
+        self._free = Free(self.capacity)
         self._left = [0] * self.capacity
         self._live = Rows()
 
@@ -43,7 +44,7 @@ class Quota(Policy):
         return len(self._free)
 
     def insert(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = [self._free.pop() for _ in range(count)]
+        rows = self._free.take(count)
         for row in rows:
             self._left[row] = int(self.reuse)
             self._live.add(row)
@@ -59,14 +60,18 @@ class Quota(Policy):
             self._left[row] -= 1
             if self._left[row] == 0:
                 self._live.remove(row)
-                self._free.append(row)
+                self._free.give(row)
         if len(drawn) < count:
-            drawn += self.random.choice(self._free, count - len(drawn)).tolist()
+            drawn += self._free.again(self.random, count - len(drawn))
         return np.array(drawn, dtype=np.int64)
 
     def rows(self) -> dict[str, Any]:
-        return {"free": list(self._free), "left": list(self._left), "live": self._live.to_list()}
+        return {
+            "free": self._free.state_dict(),
+            "left": list(self._left),
+            "live": self._live.to_list(),
+        }
 
     def set_rows(self, state: Mapping[str, Any]) -> None:
-        self._free, self._left = list(state["free"]), list(state["left"])
-        self._live = Rows(state["live"])
+        self._free.load_state_dict(state["free"])
+        self._left, self._live = list(state["left"]), Rows(state["live"])

@@ -61,6 +61,11 @@ class Reservoir(Policy):
         """The row holds something new."""
         self._unseen.add(row)
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        return not self._seen and not self._unseen
+
     def draw(self, count: int, left: int | None) -> np.ndarray:
         rows, seen, unseen = [], self._seen, self._unseen
         forced = self.random.random(count).tolist() if left is not None else [1.0] * count
