@@ -47,6 +47,8 @@ class Tee:
             self._arrivals.append((frame.simulation, frame.number))
         solution = self._open.get(frame.lane)
         if solution is None or solution.simulation != frame.simulation:
+            if solution is not None:  # left out
+                self._submit(self._save_rest, solution)
             solution = self._open[frame.lane] = _Solution(frame)
         solution.frames[frame.number] = frame.state.copy()
         if frame.number == self._study.frames - 1:
