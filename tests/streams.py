@@ -24,7 +24,13 @@ def generated(folder, *overrides: str, problem=PLATE) -> Generated:
 def study(*overrides: str, lanes: int = 4, stagger: bool = True, faults=None) -> Study:
     problem = generated("nowhere", *overrides).problem()
     made = Study(
-        problem.recipe, problem.shape, problem.seed, problem.count, lanes, 1, stagger, faults or {}
+        problem.recipe,
+        problem.shape,
+        problem.seed,
+        problem.count,
+        lanes,
+        stagger=stagger,
+        faults=faults.plain if faults is not None else {},
     )
     return replace(made, frames=made.make()[1].num_frames)
 

@@ -19,7 +19,8 @@ def _nothing(lane: int, simulation: int, number: int) -> None:
 class Crew:
     """Computes what is assigned to its lanes, one frame at a time, with one thread.
 
-    Every frame is inspected: its shape, that its numbers are finite, and how many there are.
+    Every frame is inspected: its shape, that its numbers are finite and not too large, and how many
+    there are.
     `begin` is called with lane, simulation and number before a frame is computed.
     """
 
@@ -120,8 +121,12 @@ class _Running:
             raise ValueError(
                 f"frame {self.number} is {u.dtype} {tuple(u.shape)}, expected float32 {expected}."
             )
-        if not bool(torch.isfinite(u).all()):
-            raise ValueError(f"frame {self.number} holds NaN or infinity.")
+        largest = float(u.abs().amax())  # NaN if there is one
+        if not largest <= self.crew.study.largest:
+            raise ValueError(
+                f"frame {self.number} holds {largest:.3g}, at most {self.crew.study.largest:g} is "
+                "taken for a solution."
+            )
 
     def _require_all(self) -> None:
         if self.number != self.crew.study.frames:

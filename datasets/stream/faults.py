@@ -62,13 +62,15 @@ class Strikes:
     def __init__(self, kills: int, frames: int, seed: int):
         self._random = np.random.default_rng([seed, kills])
         places = self._random.choice(frames, min(kills, frames), replace=False)
-        self._places = set(places.tolist())
+        self._due = sorted(places.tolist())
 
     def at(self, counted: int, engine: object) -> None:
-        pids = getattr(engine, "pids", list)()
-        if counted in self._places and pids:
-            self._places.remove(counted)
-            os.kill(int(self._random.choice(pids)), signal.SIGKILL)
+        """One strike, if one is due and there is somebody to strike."""
+        if self._due and counted >= self._due[0]:
+            pids = getattr(engine, "pids", list)()
+            if pids:
+                self._due.pop(0)
+                os.kill(int(self._random.choice(pids)), signal.SIGKILL)
 
 
 def injected(

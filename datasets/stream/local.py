@@ -92,7 +92,8 @@ class Local:
 
     def pids(self) -> list[int]:
         """Of the workers that run."""
-        return [client.process.pid for client in self._staff if client.alive]
+        clients = [client for client in self._staff if client.alive]
+        return [client.process.pid for client in clients if client.process.is_alive()]
 
     def share(self, plan: Plan, number: int) -> dict[int, Sequence[Assignment]]:
         """What worker `number` has to do."""

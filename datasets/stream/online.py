@@ -52,7 +52,8 @@ class Online:
 
     `sampler` chooses parameters. With `ordered=false` frames are taken as they come, which is
     faster where simulations take very different times, and not repeatable. `retries` and
-    `tolerate` say what becomes of simulations that fail (`Intake`), `faults` makes them fail.
+    `tolerate` say what becomes of simulations that fail (`Intake`), a number above `largest` is one
+    way to fail, and `faults` makes them fail.
     `tee` names a folder in which the stream is recorded (`Tee`), for `Recorded` to give it again.
     """
 
@@ -70,6 +71,7 @@ class Online:
         ordered: bool = True,
         retries: int = 2,
         tolerate: float = 0.05,
+        largest: float = 1e10,
         faults: Faults,
         tee: str | None = None,
         batch_size: int,
@@ -89,6 +91,8 @@ class Online:
             )
         self._whole, self._held_out = dataset, dataset.held_out()
         recipe, shape, data_seed, count, window = dataset.problem()
+        if count < 1:
+            raise ValueError(f"data.counts.train={count}: a stream has at least one simulation.")
         study = Study(
             recipe=recipe,
             shape=shape,
@@ -97,6 +101,7 @@ class Online:
             lanes=min(clients, count),
             frames=1,
             stagger=stagger,
+            largest=largest,
             faults=faults.plain,
         )
         if isinstance(dataset, Recorded):

@@ -1,7 +1,6 @@
 """A stream that was recorded, as a data set."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +87,7 @@ class Recorded:
                 f"{self.recording.path}: the run that recorded it did not come to the end of its "
                 "stream; let it go on from its last checkpoint first."
             )
-        wanted = replace(study, frames=recorded.frames, faults=recorded.faults)
-        if (lanes, wanted.stagger) != (recorded.lanes, recorded.stagger):
+        if (lanes, study.stagger) != (recorded.lanes, recorded.stagger):
             raise ValueError(
                 f"{self.recording.path}: was recorded with online.clients={recorded.lanes} and "
                 f"stagger={str(recorded.stagger).lower()}; give these."

@@ -22,6 +22,8 @@ class Study:
     simulations j, j + lanes, j + 2 lanes ... one after another. With `stagger` lane j begins
     j/lanes of a simulation later, so that all phases of a solution arrive side by side.
 
+    No number of a solution may exceed `largest`: one that does has blown up.
+
     All values are plain, so that a study travels as JSON (`to_json`) to whoever computes.
     """
 
@@ -32,6 +34,7 @@ class Study:
     lanes: int
     frames: int = 1
     stagger: bool = True
+    largest: float = 1e10
     faults: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self) -> tuple[Simulated, Metadata]:
