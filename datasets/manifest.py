@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from datasets.store import commit, verify
 
 FORMAT = 1
 NAME = "manifest.jsonl"
-CONVERTED = "converted from"
+CONVERTED, STREAMED = "converted from", "streamed from"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Header:
     """What a data set is: all that its numbers follow from, and what they mean.
 
     `recipe` is the resolved configuration; of files that were converted, their hashes under
-    `CONVERTED` and the command's `arguments`. `shape` is the grid, `counts` the samples of each
+    `CONVERTED` and the command's `arguments`; of a stream that was recorded, its recipe under
+    `STREAMED`. `shape` is the grid, `counts` the samples of each
     split.
     """
 
@@ -57,6 +58,8 @@ class Header:
         """The command that makes and repairs the data set, if the recipe is the one in conf/pde, or
         converts it again.
         """
+        if STREAMED in self.recipe:
+            return "python train.py ... online.tee=FOLDER, with the settings in its study.json"
         if CONVERTED in self.recipe:
             return shlex.join(["python", "-m", "datasets.convert", *self.recipe["arguments"]])
         uniform = len(set(self.shape)) == 1
@@ -118,8 +121,20 @@ class Manifest:
         commit(folder / NAME, _sealed(asdict(header), "")[0])
         return cls(folder)
 
+    def write(self, header: Header, shards: Sequence[Shard]) -> None:
+        """Make the file anew; durable on return."""
+        lines, seal = _sealed(asdict(header), "")
+        for entry in shards:
+            line, seal = _sealed(asdict(entry), seal)
+            lines += line
+        commit(self.path, lines)
+        self.header, self.shards = header, list(shards)
+        self._end, self._seal = len(lines), seal
+
     @property
     def remedy(self) -> str:
+        if STREAMED in self.header.recipe:
+            return f"Record it again: {self.header.command}"
         if CONVERTED in self.header.recipe:
             return f"Convert it again (give the paths in full): {self.header.command}"
         return f"Make it again (add the changes to the recipe, if any): {self.header.command}"
@@ -137,13 +152,7 @@ class Manifest:
             self.shards.append(shard)
             self._end, self._seal = self._end + len(line), seal
         elif self.shards[index] != shard:
-            shards = [*self.shards[:index], shard, *self.shards[index + 1 :]]
-            lines, seal = _sealed(asdict(self.header), "")
-            for entry in shards:
-                line, seal = _sealed(asdict(entry), seal)
-                lines += line
-            commit(self.path, lines)
-            self.shards, self._end, self._seal = shards, len(lines), seal
+            self.write(self.header, [*self.shards[:index], shard, *self.shards[index + 1 :]])
 
     def of(self, split: str) -> list[Shard]:
         return [shard for shard in self.shards if shard.split == split]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.build import instantiate
-from datasets.manifest import CONVERTED, Manifest
+from datasets.manifest import CONVERTED, STREAMED, Manifest
 from datasets.reader import ShardedSource, ShardedTrajectories
 from datasets.recipe import Recipe
 from datasets.schema import SPLITS, Source
@@ -52,7 +52,7 @@ class Stored:
     def recipe(self) -> Recipe | None:
         """What the samples follow from (`Governed`), if they were generated here."""
         recipe = self._manifest.header.recipe
-        return None if CONVERTED in recipe else instantiate(recipe)
+        return None if CONVERTED in recipe else instantiate(recipe.get(STREAMED, recipe))
 
     def facts(self) -> dict[str, Any]:
         header, meta = self._manifest.header, self._manifest.metadata

@@ -20,6 +20,7 @@ from datasets.build import instantiate
 from datasets.datamodule import DataModule
 from datasets.schema import SPLITS, DataSet, Source, Streamed
 from datasets.windows import Windows
+from sciml.evaluation.comparison import write_comparison
 from sciml.evaluation.evaluate import evaluate
 from sciml.evaluation.report import write_report
 from sciml.evaluation.result import Evaluation
@@ -34,6 +35,7 @@ from sciml.runtime.origin import chosen_settings, origin, require_fair_test, req
 from sciml.runtime.peak_memory import PeakMemory
 from sciml.runtime.run_folder import RunFolder, environment
 from sciml.runtime.training import device, fit
+from sciml.runtime.variants import variants
 from sciml.tasks.build import build_task, optimizer_factory
 from sciml.tasks.task import Task
 from sciml.tasks.weights import load_weights, require_fit
@@ -50,8 +52,12 @@ def run(config: DictConfig, folder: RunFolder) -> dict[str, float]:
     is read once, at the end. Raises ValueError for what the user can mend and `Interrupted` after
     a signal.
     """
+    compared = variants(config) if config.fit and config.get("compare") else {}
     with ExitStack() as closing:
-        return _run(config, folder, closing)
+        figures = _run(config, folder, closing)
+    if compared:
+        _compare(compared, folder)
+    return figures
 
 
 def _run(config: DictConfig, folder: RunFolder, closing: ExitStack) -> dict[str, float]:
@@ -107,6 +113,7 @@ def _run(config: DictConfig, folder: RunFolder, closing: ExitStack) -> dict[str,
         fitted = fit(config, task, data, folder.path, settings)
         checkpoint, about["checkpoint"] = load_checkpoint(fitted.best), str(fitted.best)
         figures["best_epoch"], earlier = fitted.epoch + 1, fitted.earlier_seconds
+        figures["steps"] = fitted.steps
         if fitted.method:
             about["curvature"] = dict(fitted.method)
     load_weights(task, checkpoint)
@@ -128,6 +135,20 @@ def _run(config: DictConfig, folder: RunFolder, closing: ExitStack) -> dict[str,
     folder.write_json("metrics.json", figures)
     print(f"report  {write_report(folder.path)}")
     return figures
+
+
+def _compare(compared: Mapping[str, DictConfig], folder: RunFolder) -> None:
+    """Run what a run is to be compared with, in folders inside its own, and say how they differ."""
+    paths = {"this run": folder.path}
+    for name, config in compared.items():
+        print(f"\ncompared with {name.replace('_', ' ')}")
+        inner = RunFolder(folder.path / "compare" / name)
+        inner.write_config(config, [])
+        run(config, inner)
+        paths[name] = inner.path
+    for line in write_comparison(folder.path, paths):
+        print(line)
+    print(f"report  {write_report(folder.path)}")
 
 
 def _dataset(config: DictConfig) -> DataSet:

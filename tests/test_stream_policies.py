@@ -101,7 +101,7 @@ def test_fifo_gives_each_once_in_order():
     assert np.array_equal(np.concatenate(played.drawn), np.arange(SAMPLES))
 
 
-@pytest.mark.parametrize("threshold", [None, 0, 700])
+@pytest.mark.parametrize("threshold", [None, 1, 700])
 def test_firo_gives_each_once_from_a_population_at_its_threshold(threshold):
     policy = Firo(CAPACITY, threshold)
     played = Lockstep(policy, samples=SAMPLES, batch_size=BATCH, reuse=1)
@@ -325,8 +325,8 @@ def started(policy, **settings):
         (lambda: started(Reservoir(7)), r"capacity=7 holds no batch of 8; raise it, or lower"),
         (lambda: started(Fifo(20)), r"online.reuse=2: fifo gives .* once; set online.reuse=1"),
         (lambda: started(Firo(20)), r"online.reuse=2: firo gives .* once; set online.reuse=1"),
-        (lambda: started(Firo(20, 13), reuse=1), r"threshold=13 must lie between 0 and 12"),
-        (lambda: started(Firo(20, -1), reuse=1), r"threshold=-1 must lie between 0 and 12"),
+        (lambda: started(Firo(20, 13), reuse=1), r"threshold=13 must lie between 1 and 12"),
+        (lambda: started(Firo(20, 0), reuse=1), r"threshold=0 must lie between 1 and 12"),
         (lambda: started(Reservoir(20), reuse=0.5), r"online.reuse=0.5: .* set at least 1"),
         (lambda: started(BatchReservoir(20), reuse=0.5), r"online.reuse=0.5: .* at least 1"),
         (lambda: started(BatchReservoir(15)), r"capacity=15 holds fewer than two batches of 8"),
@@ -341,8 +341,9 @@ def started(policy, **settings):
         (lambda: started(History(20), batch_size=5), r"2 fresh samples in a batch of 5 are fewer"),
         (lambda: started(BatchReservoir(20)).draw(7, None), r"8 samples give no batch of 7"),
         (lambda: Limiter(99, 100, 1, 8), r"watermark=100: only 99 .* ever arrive; lower it, or"),
-        (lambda: Limiter(99, 0, 1, 100), r"do not fill 1 epochs .* of 100: lower trainer.max_epo"),
-        (lambda: Limiter(99, 0, 2, 8, 25), r"2 times each do not fill 25 epochs"),
+        (lambda: Limiter(99, 0, 1, 8), "watermark=0 must be at least 1"),
+        (lambda: Limiter(99, 9, 1, 100), r"do not fill 1 epochs .* of 100: lower trainer.max_epo"),
+        (lambda: Limiter(99, 9, 2, 8, 25), r"2 times each do not fill 25 epochs"),
     ],
 )
 def test_what_cannot_be_is_said_with_advice(make, message):

@@ -8,9 +8,13 @@ from datasets.stream.history import History
 from datasets.stream.inproc import Inproc
 from datasets.stream.local import Local
 from datasets.stream.online import Online
+from datasets.stream.program import Program
+from datasets.stream.python_solver import PythonSolver
 from datasets.stream.quota import Quota
+from datasets.stream.recorded import Recorded
 from datasets.stream.reservoir import Reservoir
 from datasets.stream.sampler import AsDrawn
+from datasets.stream.simulation_recipe import SimulationRecipe
 
 __all__ = [
     "AsDrawn",
@@ -22,6 +26,10 @@ __all__ = [
     "Inproc",
     "Local",
     "Online",
+    "Program",
+    "PythonSolver",
     "Quota",
+    "Recorded",
     "Reservoir",
+    "SimulationRecipe",
 ]

@@ -1,9 +1,12 @@
 """Faults on purpose: clients that fail as real ones do."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +21,7 @@ class Faults:
     `raises`, `nan`, `huge` (1e30), `wrong_shape`, `too_few`, `too_many`: in the middle of the
     simulation. `hang` stops there for good, `slow` makes every frame `delay` seconds longer.
     These happen in each of the first `attempts` attempts, so that a number below the retries of
-    the run is a fault that passes. `kills` workers are killed (SIGKILL) at random times that
-    follow from the run's seed.
+    the run is a fault that passes. `kills` times a worker is killed (`Strikes`).
     """
 
     def __init__(
@@ -50,6 +52,23 @@ class Faults:
         self.plain = {name: list(numbers) for name, numbers in lists.items() if numbers}
         self.plain |= {"delay": delay, "attempts": attempts}
         self.kills = kills
+
+
+class Strikes:
+    """Kills a random worker of an engine (SIGKILL) at `kills` of `frames` arrivals, by `seed`;
+    engines without processes of their own are spared.
+    """
+
+    def __init__(self, kills: int, frames: int, seed: int):
+        self._random = np.random.default_rng([seed, kills])
+        places = self._random.choice(frames, min(kills, frames), replace=False)
+        self._places = set(places.tolist())
+
+    def at(self, counted: int, engine: object) -> None:
+        pids = getattr(engine, "pids", list)()
+        if counted in self._places and pids:
+            self._places.remove(counted)
+            os.kill(int(self._random.choice(pids)), signal.SIGKILL)
 
 
 def injected(

@@ -24,7 +24,8 @@ class Fifo(Policy):
         self._free = Free(self.capacity)
 
     def watermark(self) -> int:
-        return 0
+        """Some, that normalisers can be fitted to."""
+        return max(1, min(self.capacity - self.batch_size, self.samples // 2))
 
     def room(self) -> int:
         return len(self._free)

@@ -26,9 +26,9 @@ class Firo(Policy):
         super().start(batch_size=batch_size, reuse=reuse, samples=samples, seed=seed)
         require_once("firo", reuse)
         most = self.capacity - batch_size
-        if self._threshold is not None and not 0 <= self._threshold <= most:
+        if self._threshold is not None and not 1 <= self._threshold <= most:
             raise ValueError(
-                f"online.buffer.threshold={self._threshold} must lie between 0 and {most}, the "
+                f"online.buffer.threshold={self._threshold} must lie between 1 and {most}, the "
                 "capacity less a batch."
             )
         self._waiting = Rows()
@@ -37,7 +37,7 @@ class Firo(Policy):
     def watermark(self) -> int:
         if self._threshold is not None:
             return self._threshold
-        return min(self.capacity, self.samples) - self.batch_size
+        return max(1, min(self.capacity - self.batch_size, self.samples // 2))
 
     def room(self) -> int:
         return len(self._free)

@@ -27,6 +27,11 @@ class Limiter:
     epochs: int = 1
 
     def __post_init__(self):
+        if self.watermark < 1:
+            raise ValueError(
+                f"online.watermark={self.watermark} must be at least 1: normalisers are fitted to "
+                "the samples that are in by then."
+            )
         if self.watermark > self.samples:
             raise ValueError(
                 f"online.watermark={self.watermark}: only {self.samples} samples will ever arrive; "

@@ -26,6 +26,11 @@ class StreamLoader:
             if self.stream.batches % self._length == 0:
                 return
 
+    @property
+    def steps(self) -> int:
+        """Batches in all."""
+        return self.stream.limiter.steps
+
     def state_dict(self) -> dict[str, Any]:
         return self.stream.state_dict()
 

@@ -1,6 +1,7 @@
 """A data set whose training samples are computed while a model is trained on them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,15 +13,17 @@ from datasets.simulation import Simulated
 from datasets.stream.assembler import Assembler
 from datasets.stream.buffer import Buffer
 from datasets.stream.engine import Engine
-from datasets.stream.faults import Faults
+from datasets.stream.faults import Faults, Strikes
 from datasets.stream.intake import Intake
 from datasets.stream.limiter import Limiter
 from datasets.stream.loader import StreamLoader
 from datasets.stream.policy import Policy
+from datasets.stream.recorded import Recorded
 from datasets.stream.sampler import Sampler
 from datasets.stream.storage import Storage
 from datasets.stream.stream import Stream
 from datasets.stream.study import Study
+from datasets.stream.tee import Tee
 
 
 @runtime_checkable
@@ -50,6 +53,7 @@ class Online:
     `sampler` chooses parameters. With `ordered=false` frames are taken as they come, which is
     faster where simulations take very different times, and not repeatable. `retries` and
     `tolerate` say what becomes of simulations that fail (`Intake`), `faults` makes them fail.
+    `tee` names a folder in which the stream is recorded (`Tee`), for `Recorded` to give it again.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Online:
         retries: int = 2,
         tolerate: float = 0.05,
         faults: Faults,
+        tee: str | None = None,
         batch_size: int,
         epochs: int,
         seed: int,
@@ -94,10 +99,13 @@ class Online:
             stagger=stagger,
             faults=faults.plain,
         )
+        if isinstance(dataset, Recorded):
+            engine = dataset.engine(study, clients=clients, ordered=ordered)
+            study = dataset.recording.study
         maker, metadata = study.make()
         if not isinstance(maker, Simulated):
             raise ValueError(f"online: {type(maker).__name__} cannot be followed frame by frame.")
-        study = study.with_frames(metadata.num_frames or 1)
+        study = replace(study, frames=metadata.num_frames or 1)
         assembler = Assembler(metadata, window)
         samples = count * assembler.per_simulation
         buffer.start(batch_size=batch_size, reuse=reuse, samples=samples, seed=seed)
@@ -112,7 +120,10 @@ class Online:
         sampler.start(getattr(maker, "parameters", {}), seed=data_seed, count=count)
         intake = Intake(study, engine, sampler, ordered=ordered, retries=retries, tolerate=tolerate)
         storage = Storage(buffer.capacity, assembler.parts)
-        self.stream = Stream(intake, assembler, Buffer(storage, buffer), limiter)
+        strikes = Strikes(faults.kills, count * study.frames, seed) if faults.kills else None
+        recorder = Tee(tee, study, window) if tee is not None else None
+        filled = Buffer(storage, buffer)
+        self.stream = Stream(intake, assembler, filled, limiter, strikes, recorder)
         self._loader = StreamLoader(self.stream, epochs)
 
     def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source:
@@ -133,6 +144,21 @@ class Online:
             **self._whole.facts_of_problem(),
             "path": f"{held_out['path']} (valid and test), the training split is not stored",
             "split": "streamed",
+        }
+
+    def described(self) -> dict[str, Any]:
+        """What streams how, in plain values."""
+        intake, limiter = self.stream.intake, self.stream.limiter
+        return {
+            "engine": type(intake.engine).__name__,
+            "buffer": type(self.stream.buffer.policy).__name__,
+            "sampler": type(intake.sampler).__name__,
+            "capacity": self.stream.buffer.policy.capacity,
+            "clients": intake.study.lanes,
+            "watermark": limiter.watermark,
+            "reuse": limiter.reuse,
+            "steps": limiter.steps,
+            "ordered": intake.ordered,
         }
 
     def close(self) -> None:

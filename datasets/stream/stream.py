@@ -10,8 +10,10 @@ import torch
 from datasets.schema import Batch
 from datasets.stream.assembler import Assembler
 from datasets.stream.buffer import Buffer
+from datasets.stream.faults import Strikes
 from datasets.stream.intake import Intake
 from datasets.stream.limiter import Limiter
+from datasets.stream.tee import Tee
 
 
 class Stream:
@@ -24,7 +26,17 @@ class Stream:
     same next batches as if it had gone on.
     """
 
-    def __init__(self, intake: Intake, assembler: Assembler, buffer: Buffer, limiter: Limiter):
+    def __init__(
+        self,
+        intake: Intake,
+        assembler: Assembler,
+        buffer: Buffer,
+        limiter: Limiter,
+        strikes: Strikes | None = None,
+        tee: Tee | None = None,
+    ):
+        self.tee = tee
+        self._strikes = strikes
         self.intake, self.assembler = intake, assembler
         self.buffer, self.limiter = buffer, limiter
         self.batches = self.inserted = 0
@@ -38,7 +50,7 @@ class Stream:
 
     def batch(self) -> Batch:
         """The next batch. Good until the one after the next is drawn."""
-        self._insert(self.limiter.arrived(self.batches))
+        self.waited += self._insert(self.limiter.arrived(self.batches))
         over = self._over or self.inserted >= self.limiter.samples
         size = self.limiter.batch_size
         left = (self.limiter.steps - self.batches) * size if over else None
@@ -50,8 +62,10 @@ class Stream:
         """The training errors [b] of the last batch."""
         self.intake.sampler.observe(self.simulations, errors.double().cpu().numpy())
 
-    def _insert(self, count: int) -> None:
-        """Until `count` samples are in, or no more can be: those that find no room stay behind."""
+    def _insert(self, count: int) -> float:
+        """Until `count` samples are in, or no more can be: those that find no room stay behind.
+        Returns the seconds that it took.
+        """
         begin = time.monotonic()
         if not self._started:
             self.intake.start()
@@ -64,7 +78,9 @@ class Stream:
                 break
             self.buffer.put(*self.assembler.take(ready))
             self.inserted += ready
-        self.waited += time.monotonic() - begin
+        while self.inserted >= self.limiter.samples and self._receive():
+            pass  # hear of the ends of the last simulations
+        return time.monotonic() - begin
 
     def _receive(self) -> bool:
         """One more frame, if there is one."""
@@ -73,11 +89,42 @@ class Stream:
             self._over = True
             return False
         self.assembler.add(arrival.frame, arrival.live)
+        if self.tee is not None:
+            self.tee.add(arrival.frame, arrival.live)
         arrival.frame.release()
+        if self._strikes is not None:
+            self._strikes.at(self.intake.counted, self.intake.engine)
         return True
 
-    def state_dict(self) -> dict[str, Any]:
+    def status(self) -> dict[str, float]:
+        """How far it is: simulations `done` of `simulations`, samples `arrived` of `samples`, the
+        `fill` of the buffer and the share in it that is `unseen`, draws per sample so far
+        (`reuse`), seconds that the training `waited` for solvers, and that solvers were `busy` and
+        `idle`, `restarts` of simulations and how many were `left_out`.
+        """
+        intake, effort = self.intake, self.intake.engine.effort()
+        drawn = self.batches * self.limiter.batch_size
         return {
+            "done": intake.done,
+            "simulations": intake.study.count,
+            "arrived": self.inserted,
+            "samples": self.limiter.samples,
+            "batches": self.batches,
+            "fill": self.buffer.filled / self.buffer.policy.capacity,
+            "unseen": self.buffer.unseen,
+            "reuse": drawn / max(self.inserted, 1),
+            "waited": self.waited,
+            "busy": effort.busy,
+            "idle": effort.idle,
+            "restarts": intake.restarts,
+            "left_out": len(intake.quarantined),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        if self.tee is not None:
+            self.tee.flush(self.intake.quarantined)
+        return {
+            "tee": self.tee.state_dict() if self.tee is not None else {},
             "batches": self.batches,
             "inserted": self.inserted,
             "waited": self.waited,
@@ -99,6 +146,10 @@ class Stream:
         self.intake.sampler.load_state_dict(state["sampler"])
         self.intake.load_state_dict(state["intake"])
         self.intake.forget()
+        if self.tee is not None:
+            self.tee.load_state_dict(state["tee"])
 
     def close(self) -> None:
         self.intake.engine.close()
+        if self.tee is not None and self._started:
+            self.tee.close(self.intake.quarantined, self._over)

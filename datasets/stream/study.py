@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -35,13 +35,11 @@ class Study:
     faults: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self) -> tuple[Simulated, Metadata]:
-        """The recipe and what its solutions are."""
-        recipe = instantiate(self.recipe)
-        return recipe, recipe.metadata(self.shape)
-
-    def with_frames(self, frames: int) -> "Study":
-        """Each simulation gives so many frames."""
-        return replace(self, frames=frames)
+        """The recipe and what its solutions are. Random numbers are drawn in the alphabetical order
+        of the parameters, as those of stored samples are, whatever the order of the metadata.
+        """
+        sorted_recipe = json.loads(json.dumps(self.recipe, sort_keys=True))
+        return instantiate(sorted_recipe), instantiate(self.recipe).metadata(self.shape)
 
     def generator(self, simulation: int) -> torch.Generator:
         return sample_generator(self.seed, "train", simulation)

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets.schema import SPLITS
 from datasets.store import commit
-from sciml.evaluation import curvature, figures, influence, panels
+from sciml.evaluation import comparison, curvature, figures, influence, panels, stream
 from sciml.evaluation.page import count, duration, number, render, tally
 from sciml.evaluation.result import Evaluation
 from sciml.evaluation.rollout_tables import rollout_remarks, rollout_rows
@@ -52,6 +52,8 @@ def _context(run: Run, folder: str) -> dict[str, Any]:
         "rollouts": _rollouts(run),
         "panels": _panels(evaluation) if evaluation else [],
         "curves": _curves(run),
+        "comparison": comparison.section(run.compare),
+        "stream": _stream(run),
         "curvature": _curvature(run),
         "influence": _influence(run),
         "data": _data(about.get("data", {})),
@@ -190,6 +192,13 @@ def _curves(run: Run) -> list[dict[str, str]]:
         for quantity, label in CURVES.items()
         if quantity in run.curves
     ]
+
+
+def _stream(run: Run) -> dict[str, Any]:
+    if not run.stream:
+        return {"rows": []}
+    made = [_figure(*picture, "line") for picture in stream.pictures(run.stream)]
+    return {**stream.section(run.stream), "figures": made}
 
 
 def _curvature(run: Run) -> dict[str, Any]:

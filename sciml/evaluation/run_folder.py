@@ -8,6 +8,8 @@ earlier.csv      those of the run that this one continues
 evaluation.npz   errors of all samples, fields of three (`sciml.evaluation.result`)
 rollouts.npz     errors of roll-outs over time (`sciml.evaluation.rollout_errors`)
 curvature.json   an analysis of curvature (`sciml.curvature.analyse`)
+stream.json      what streamed in, and how it went (`sciml.runtime.stream_view`)
+compare.json     figures of the runs that this one is compared with (`sciml.evaluation.comparison`)
 influence.json   scores of training samples (`sciml.curvature.attribute`), figure in `influence`
 """
 
@@ -27,6 +29,7 @@ from sciml.evaluation.result import Evaluation
 from sciml.evaluation.rollout_errors import RolloutErrors, load_rollouts
 
 LOG, EARLIER, ROLLOUTS = "metrics.csv", "earlier.csv", "rollouts.npz"
+STREAM, COMPARE = "stream.json", "compare.json"
 Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 
 
@@ -43,6 +46,8 @@ class Run:
     curvature: Mapping[str, Any]
     influence: Mapping[str, Any]
     influence_figure: bytes
+    stream: Mapping[str, Any]
+    compare: Mapping[str, Any]
 
 
 def read_run(folder: Path) -> Run:
@@ -64,6 +69,8 @@ def read_run(folder: Path) -> Run:
         _values(folder / CURVATURE),
         _values(folder / INFLUENCE),
         figure.read_bytes() if figure.exists() else b"",
+        _values(folder / STREAM),
+        _values(folder / COMPARE),
     )
 
 

@@ -23,6 +23,7 @@ from sciml.runtime.origin import Origin
 from sciml.runtime.progress import progress
 from sciml.runtime.random_state import RandomState
 from sciml.runtime.signals import SignalWatch
+from sciml.runtime.stream_view import stream_view
 from sciml.runtime.training_time import TrainingTime
 
 MONITOR = "val/relative_l2"
@@ -32,13 +33,15 @@ LOG_EVERY = 10  # steps between two lines of metrics.csv
 @dataclass(frozen=True)
 class Fitted:
     """The checkpoint with the lowest `MONITOR`, its epoch counted from 0, the seconds of training
-    before the checkpoint that this run continued from, and what the optimizer says of itself.
+    before the checkpoint that this run continued from, what the optimizer says of itself, and the
+    steps of the whole training.
     """
 
     best: Path
     epoch: int
     earlier_seconds: float
     method: Mapping[str, Any]
+    steps: int
 
 
 def fit(
@@ -52,9 +55,17 @@ def fit(
     checkpoints = Checkpoints(folder / "checkpoints", MONITOR, config.checkpoint_every)
     if config.ckpt_path is not None:
         checkpoints.take_along(Path(config.ckpt_path))
-    watch, clock, shown = SignalWatch(checkpoints.last), TrainingTime(), progress()
-    method = Method()
-    callbacks = [method, shown, LearningRateMonitor("step"), FiniteGuard(), GradientNorm()]
+    view = stream_view(data, folder)
+    watch, clock = SignalWatch(checkpoints.last), TrainingTime()
+    method, shown = Method(), progress(view.shown if view else dict)
+    callbacks = [
+        *([view] if view else []),
+        method,
+        shown,
+        LearningRateMonitor("step"),
+        FiniteGuard(),
+        GradientNorm(),
+    ]
     callbacks += [RandomState(), clock, Origin(settings), checkpoints, watch]
     loggers = [
         CSVLogger(str(folder), name="", version=""),
@@ -73,7 +84,9 @@ def fit(
             f"{MONITOR} was never finite, or validation never ran, so no weights could be chosen; "
             f"{checkpoints.last} holds the last ones."
         )
-    return Fitted(checkpoints.best, checkpoints.epoch, clock.earlier, method.facts)
+    return Fitted(
+        checkpoints.best, checkpoints.epoch, clock.earlier, method.facts, trainer.global_step
+    )
 
 
 def device(config: DictConfig) -> torch.device:

@@ -28,7 +28,7 @@ def build_task(config: DictConfig, dataset: DataSet, *, prepare: bool = True) ->
         input_normalizer, target_normalizer = fit(pairs)
     else:  # a stream does not begin twice; the weights to come bring theirs
         input_normalizer, target_normalizer = (
-            Normalizer(torch.zeros(count), torch.ones(count))
+            Normalizer(*torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, count))
             for count in (pairs.metadata.in_channels, pairs.metadata.out_channels)
         )
     if prepare:

@@ -1,0 +1,114 @@
+"""A stream on disk: the solutions that came in whole, and in which order their frames did."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.manifest import STREAMED, Header, Manifest
+from datasets.shards import samples_per_shard
+from datasets.store import commit
+from datasets.stream.study import Study
+
+STUDY, ORDER, REST = "study.json", "arrivals.npy", "rest"
+
+
+class Recording:
+    """The folder `path` of a recorded stream: a data set with a training split (`Manifest`), and
+
+    study.json        the study, its window, which simulation each sample is, those left out
+    arrivals.npy      int32 [n, 2], simulation and frame of every arrival in its order
+    rest/i.npy        frames [t, c, *space] of a simulation i that was left out or cut short
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        if not (self.path / STUDY).is_file():
+            raise ValueError(
+                f"{self.path}: no recorded stream here ({STUDY} is missing). A run records one "
+                "with online.tee=FOLDER."
+            )
+        record = json.loads((self.path / STUDY).read_text())
+        self.study = Study.from_json(json.dumps(record["study"]))
+        self.window: Mapping[str, Any] | None = record["window"]
+        self.samples: list[int] = record["simulations"]
+        self.left_out = {int(i): reason for i, reason in record["left_out"].items()}
+        self.complete: bool = record["complete"]
+
+    @property
+    def manifest(self) -> Manifest:
+        return Manifest(self.path)
+
+    def arrivals(self) -> np.ndarray:
+        return np.load(self.path / ORDER, allow_pickle=False)
+
+
+def header_of(study: Study, count: int) -> Header:
+    """Of a data set that holds `count` recorded solutions."""
+    _, metadata = study.make()
+    return Header(
+        name=metadata.name,
+        recipe={STREAMED: dict(study.recipe)},
+        seed=study.seed,
+        shape=list(study.shape),
+        counts={"train": count, "valid": 0, "test": 0},
+        samples_per_shard=samples_per_shard(metadata),
+        metadata=metadata.to_dict(),
+    )
+
+
+def begin(path: Path, study: Study) -> Manifest:
+    """An empty recording, or one of the same study to be continued; ValueError for anything else
+    that is there.
+    """
+    if (path / STUDY).is_file():
+        found = Recording(path)
+        if found.study != study:
+            raise ValueError(
+                f"{path}: holds the recording of another study; give online.tee another folder."
+            )
+        return found.manifest
+    if path.exists() and any(path.iterdir()):
+        raise ValueError(f"{path}: is not empty; give online.tee a new folder.")
+    (path / "data" / "train").mkdir(parents=True, exist_ok=True)
+    return Manifest.create(path, header_of(study, 0))
+
+
+def write(
+    manifest: Manifest,
+    study: Study,
+    window: Mapping[str, Any] | None,
+    simulations: Sequence[int],
+    arrivals: np.ndarray,
+    left_out: Mapping[int, str],
+    complete: bool,
+) -> None:
+    """Make the recording what it is now: first the data, then what refers to them."""
+    manifest.write(header_of(study, len(simulations)), manifest.shards)
+    commit(manifest.folder / ORDER, _bytes(arrivals))
+    record = {
+        "study": asdict(study),
+        "window": None if window is None else dict(window),
+        "simulations": list(simulations),
+        "left_out": dict(left_out),
+        "complete": complete,
+    }
+    commit(manifest.folder / STUDY, json.dumps(record).encode())
+
+
+def save_rest(folder: Path, simulation: int, frames: np.ndarray, numbers: np.ndarray) -> None:
+    """Keep what there is of a simulation that did not end."""
+    (folder / REST).mkdir(exist_ok=True)
+    commit(folder / REST / f"{simulation}.npy", _bytes(frames))
+    commit(folder / REST / f"{simulation}-parameters.npy", _bytes(numbers))
+
+
+def _bytes(array: np.ndarray) -> bytes:
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

@@ -1,0 +1,87 @@
+"""A stream that is recorded while it is trained on, and the run that it repeats."""
+
+import errno
+import json
+
+import numpy as np
+import pytest
+
+from datasets.check import check
+from datasets.stream.recording import Recording
+from sciml.runtime.interruption import Interrupted
+from tests.helpers import equal, weights
+from tests.streams import arrivals, online, study
+from tests.test_stream_resume import train  # noqa: F401
+
+
+def replayed(folder) -> list[str]:
+    return ["data=replay", f"path={folder}", "data.counts={valid: 3, test: 3}"]
+
+
+def test_a_recording_holds_every_solution_and_the_order(tmp_path):
+    streamed = online(tmp_path, f"online.tee={tmp_path}/tee")
+    for _ in streamed.loader():
+        pass
+    streamed.close()
+    recording, expected = Recording(tmp_path / "tee"), arrivals(study(lanes=10))
+    assert recording.complete and sorted(recording.samples) == list(range(10))
+    assert [tuple(row) for row in recording.arrivals()] == [(i, k) for i, k, _ in expected]
+    assert not [f for f in check(tmp_path / "tee") if f.level == "failed"]
+    stored = Recording(tmp_path / "tee")
+    assert stored.manifest.header.counts == {"train": 10, "valid": 0, "test": 0}
+
+
+@pytest.mark.parametrize("way", ["", "online.ordered=false", "online/faults=not_finite"])
+def test_the_run_is_repeated_bit_by_bit(train, tmp_path, way):  # noqa: F811
+    """Also where frames were taken as they came, and where a simulation failed."""
+    chosen = [f"online.tee={tmp_path}/tee", "online.tolerate=0.3", *([way] if way else [])]
+    if way == "online.ordered=false":
+        chosen += ["online.engine.workers=2", "online.engine.slots=2"]
+    first = train("first", "online=local", *chosen)
+    calm = [c for c in chosen[1:] if "faults" not in c and "engine" not in c]
+    second = train("second", "online=inproc", *calm, replaced=replayed(tmp_path / "tee"))
+    assert equal(weights(first), weights(second))
+    assert equal(weights(first, "last"), weights(second, "last"))
+
+
+def test_a_continued_run_goes_on_with_its_recording(train, tmp_path):  # noqa: F811
+    whole = train("whole", "online=inproc", f"online.tee={tmp_path}/whole_tee")
+    tee = f"online.tee={tmp_path}/tee"
+    with pytest.raises(Interrupted):
+        train("part", "online=local", tee, stop_at=22)
+    assert not Recording(tmp_path / "tee").complete
+    rest = train("rest", "online=inproc", tee, f"ckpt_path={tmp_path}/part/checkpoints/last.ckpt")
+    assert equal(weights(whole), weights(rest))
+    one, other = Recording(tmp_path / "whole_tee"), Recording(tmp_path / "tee")
+    assert np.array_equal(one.arrivals(), other.arrivals()) and other.complete
+    assert sorted(other.samples) == sorted(one.samples) == list(range(10))
+
+
+def test_a_full_disk_ends_the_recording_and_not_the_training(train, tmp_path, monkeypatch):  # noqa: F811
+    whole = train("whole", "online=inproc")
+    monkeypatch.setattr("datasets.shards.MAX_SAMPLES", 2)
+    from datasets.stream import tee
+
+    written, original = [], tee.commit_shard
+
+    def commit_shard(folder, task, *rest, **settings):
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(task)
+        return original(folder, task, *rest, **settings)
+
+    monkeypatch.setattr("datasets.stream.tee.commit_shard", commit_shard)
+    run = train("run", "online=inproc", f"online.tee={tmp_path}/tee")
+    assert equal(weights(whole), weights(run))
+    assert "No space left" in json.loads((run / "stream.json").read_text())["tee"]
+    recorded = Recording(tmp_path / "tee")
+    assert not recorded.complete and not [f for f in check(recorded.path) if f.level == "failed"]
+
+
+def test_other_folders_are_refused(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty; give online.tee a new folder"):
+        online(tmp_path, f"online.tee={tmp_path}/full")
+    with pytest.raises(ValueError, match="no recorded stream here"):
+        Recording(tmp_path / "full")
