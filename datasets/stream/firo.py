@@ -51,8 +51,7 @@ class Firo(Policy):
     def draw(self, count: int, left: int | None) -> np.ndarray:
         drawn = []
         for chance in self.random.random(min(count, len(self._waiting))).tolist():
-            row = self._waiting[int(chance * len(self._waiting))]
-            self._waiting.remove(row)
+            row = self._waiting.take(int(chance * len(self._waiting)))
             self._free.give(row)
             drawn.append(row)
         if len(drawn) < count:

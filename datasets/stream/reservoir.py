@@ -1,5 +1,6 @@
 """The reservoir: new samples push out such that were used."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,9 +54,7 @@ class Reservoir(Policy):
         """A row for something new, out of reach of draws until it is admitted."""
         if self._free:
             return self._free.pop()
-        row = self._seen[int(self.random.random() * len(self._seen))]
-        self._seen.remove(row)
-        return row
+        return self._seen.take(int(self.random.random() * len(self._seen)))
 
     def admit(self, row: int) -> None:
         """The row holds something new."""
@@ -68,18 +67,19 @@ class Reservoir(Policy):
 
     def draw(self, count: int, left: int | None) -> np.ndarray:
         rows, seen, unseen = [], self._seen, self._unseen
-        forced = self.random.random(count).tolist() if left is not None else [1.0] * count
-        for k, (chance, force) in enumerate(zip(self.random.random(count), forced, strict=True)):
-            if left is not None and force * (left - k) < len(unseen):
-                place = int(chance * len(unseen))
-            else:
-                place = int(chance * (len(unseen) + len(seen)))
-            if place < len(unseen):
-                row = unseen[place]
-                unseen.remove(row)
+        stored, fresh = len(seen) + len(unseen), len(unseen)
+        # A draw is of an unseen sample for certain where there are more of these than its bound.
+        bounds = [math.inf] * count
+        if left is not None:
+            bounds = (self.random.random(count) * (left - np.arange(count))).tolist()
+        for chance, bound in zip(self.random.random(count).tolist(), bounds, strict=True):
+            place = int(chance * (fresh if fresh > bound else stored))
+            if place < fresh:
+                row = unseen.take(place)
                 seen.add(row)
+                fresh -= 1
             else:
-                row = seen[place - len(unseen)]
+                row = seen[place - fresh]
             rows.append(row)
         return np.array(rows, dtype=np.int64)
 

@@ -24,10 +24,15 @@ class Rows:
         self._rows.append(row)
 
     def remove(self, row: int) -> None:
-        """The last one takes its place."""
-        k, last = self._place.pop(row), self._rows.pop()
+        self.take(self._place[row])
+
+    def take(self, k: int) -> int:
+        """Remove the k-th and return it; the last one takes its place."""
+        row, last = self._rows[k], self._rows.pop()
         if last != row:
             self._rows[k], self._place[last] = last, k
+        del self._place[row]
+        return row
 
     def to_list(self) -> list[int]:
         return list(self._rows)
