@@ -95,7 +95,13 @@ def test_too_many_failures_end_the_run_with_numbers_parameters_and_reasons():
 def test_the_report_of_a_run_names_what_was_left_out(folder, capsys):
     command = [*PLATE, COUNTS, "model=fully_connected", "model.hidden=[16]", "batch_size=4"]
     command += ["online=inproc", "online/faults=raises", "online.tolerate=0.2"]
-    done = main(*command, "online.buffer.capacity=30", "hydra.run.dir=run", "trainer.max_epochs=2", capsys=capsys)
+    done = main(
+        *command,
+        "online.buffer.capacity=30",
+        "hydra.run.dir=run",
+        "trainer.max_epochs=2",
+        capsys=capsys,
+    )
     assert done.code == 0, done.err
     assert "left out 2" in done.out
     record = json.loads(Path("run/stream.json").read_text())
