@@ -58,3 +58,12 @@ def arrivals(made: Study, engine: Engine | None = None, *, every=None, **setting
             if every is not None:
                 every(len(found))
     return found
+
+
+def recorded(folder):
+    """The folder of a stream that was recorded."""
+    made = online(folder, f"online.tee={folder}/tee")
+    with closing(made):
+        for _ in made.loader():
+            pass
+    return folder / "tee"

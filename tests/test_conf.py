@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from datasets.build import check_target, described, instantiate
 from solvers.grid import Grid
 from tests.helpers import ROOT, TINY, compose
+from tests.streams import recorded
 from tests.test_foreign_data import SETS
 from tests.tiny_recipe import make_tiny
 
@@ -35,7 +36,10 @@ FEW_MODES = {
 FOREIGN = {
     choice: lambda path, make=make, more=more: [f"path={make(path)}", *more]
     for choice, make, more in SETS.values()
-} | {"stored": lambda path: [f"path={make_tiny(path)}", "data.window=null"]}
+} | {
+    "stored": lambda path: [f"path={make_tiny(path)}", "data.window=null"],
+    "replay": lambda path: [f"path={recorded(path)}", "data.counts={valid: 3, test: 3}"],
+}
 
 
 def build_model(name: str, shape: tuple[int, ...], channels: tuple[int, int], overrides=()):

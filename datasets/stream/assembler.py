@@ -117,10 +117,12 @@ class Assembler:
     def _numbers(self, lane: "_Lane", start: int, stride: int) -> np.ndarray:
         numbers, dt = lane.parameters, self._state.dt
         if self._has_time:
-            return np.append(numbers, np.float32(start * dt))
-        if self._has_lead:
+            numbers[-1] = start * dt
+        elif self._has_lead:
             first = start + (self._history - 1) * stride
-            return np.append(numbers, np.float32((first + stride) * dt - first * dt))
+            numbers[-1] = (first + stride) * dt - first * dt
+        else:
+            return numbers[:-1]
         return numbers
 
     def _next_row(self) -> int:
@@ -163,7 +165,7 @@ class _Lane:
     def __init__(self, frame: Frame):
         self.simulation = frame.simulation
         self.constants = frame.constants.copy()
-        self.parameters = frame.parameters.astype(np.float32)
+        self.parameters = np.append(frame.parameters, 0.0).astype(np.float32)  # and a time
         self.frames: dict[int, np.ndarray] = {}
 
 

@@ -25,11 +25,14 @@ class Effort:
 
 
 class Engine(Protocol):
-    """Computes the lanes of a study and hands over what they report, each lane in order.
+    """Computes the lanes of a study and hands over what they report, each lane in order. `waited`
+    are the seconds in which `take` had nothing to hand over.
 
     A lane whose simulation failed does nothing until it is reassigned. After an event that is
     `lost` the engine wants to be revived with a plan of what is still to be done.
     """
+
+    waited: float
 
     def start(self, study: Study, plan: Plan) -> None: ...
 

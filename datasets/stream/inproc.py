@@ -16,10 +16,8 @@ class Inproc:
     A client that hangs hangs the run.
     """
 
-    workers = 1
-
     def __init__(self):
-        self._effort = Effort()
+        self._effort, self.waited = Effort(), 0.0
 
     def start(self, study: Study, plan: Plan) -> None:
         self._crew = Crew(study)
@@ -32,7 +30,9 @@ class Inproc:
             lane = self._any()
         begin = time.monotonic()
         event, over = self._crew.step(lane)
-        self._effort.busy += time.monotonic() - begin
+        seconds = time.monotonic() - begin
+        self._effort.busy += seconds
+        self.waited += seconds
         if over and lane == self._rota.lane:
             self._rota.next()
         return event

@@ -100,7 +100,8 @@ class Intake:
             return Arrival(frame, live=False)
         if frame.number > current.live:
             raise RuntimeError(f"frame {frame.number} came, {current.live} was due.")
-        queue[0] = replace(current, first=frame.number + 1, live=frame.number + 1)
+        done = frame.number + 1
+        queue[0] = Assignment(frame.simulation, done, done, current.attempt, current.given)
         self.counted += 1
         if self.ordered:
             self._rota.next()

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import select
 import signal
 import time
 from collections import deque
@@ -51,7 +52,7 @@ class Local:
             )
         self.workers, self.slots, self.patience = workers, slots, patience
         self._staff: list[_Client] = []
-        self._before = Effort()
+        self._before, self.waited = Effort(), 0.0
 
     def start(self, study: Study, plan: Plan) -> None:
         self._study, (_, self._metadata) = study, study.make()
@@ -109,7 +110,11 @@ class Local:
                 for queue in client.arrived.values():
                     if queue:
                         return queue.popleft()
+            begin = time.monotonic()
+            for client in self._staff:
+                client.hand_back()
             ready = wait([c.pipe for c in self._staff], timeout=1.0)
+            self.waited += time.monotonic() - begin
             for client in self._staff:
                 due = client.pipe in ready or client.is_stuck()
                 if due and (failed := client.receive()) is not None:
@@ -137,6 +142,8 @@ class _Client:
             self.status[[LANE, SIMULATION, NUMBER]] = begun[0]
         self.status[COMPUTING], self.status[BEAT] = 1, time.monotonic() + FIRST_PATIENCE
         self.pipe, theirs = self._context.Pipe()
+        self._poll = select.poll()  # `Connection.poll` makes one for every call
+        self._poll.register(self.pipe.fileno(), select.POLLIN)
         plan_text = messages.plan_to_json(mine, plan.position)
         self.process = self._context.Process(
             target=work,
@@ -151,10 +158,14 @@ class _Client:
 
     def receive(self) -> Failed | None:
         """Wait for one message and put it in its place; `Failed` if the worker is lost."""
-        self._hand_back()
-        while not self.pipe.poll(min(1.0, self._engine.patience)):
+        begin = 0.0
+        while not self._poll.poll(0 if not begin else 1e3 * min(1.0, self._engine.patience)):
+            begin = begin or time.monotonic()
+            self.hand_back()
             if self.is_stuck():
                 return self._lost(f"gave no frame for {self._engine.patience:g} s")
+        if begin:
+            self._engine.waited += time.monotonic() - begin
         try:
             message = self.pipe.recv_bytes()
         except (EOFError, OSError):
@@ -192,11 +203,12 @@ class _Client:
         def release() -> None:
             self._freed.append(slot)
             if len(self._freed) >= min(CREDITS_AT_ONCE, self._slots.count):
-                self._hand_back()
+                self.hand_back()
 
         return release
 
-    def _hand_back(self) -> None:
+    def hand_back(self) -> None:
+        """Free the slots of frames that were released."""
         if self._freed:
             self.tell(messages.credits(self._freed))
             self._freed.clear()

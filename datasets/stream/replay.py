@@ -17,9 +17,8 @@ class Replay:
     from any engine, or, where frames were taken as they came, in the order in which they did.
     """
 
-    workers = 0
-
     def __init__(self, recording: Recording):
+        self.waited = 0.0
         self._recording = recording
         self._rows = {simulation: row for row, simulation in enumerate(recording.samples)}
 

@@ -1,6 +1,5 @@
 """From simulations to batches."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +39,7 @@ class Stream:
         self.intake, self.assembler = intake, assembler
         self.buffer, self.limiter = buffer, limiter
         self.batches = self.inserted = 0
-        self.waited = 0.0  # seconds that the training waited for solvers
+        self.waited = 0.0  # seconds that the training waited for solvers, from the first batch on
         self.simulations = np.empty(0, np.int64)  # of the samples of the last batch
         self._over = self._started = False
 
@@ -50,7 +49,9 @@ class Stream:
 
     def batch(self) -> Batch:
         """The next batch. Good until the one after the next is drawn."""
-        self.waited += self._insert(self.limiter.arrived(self.batches))
+        before = self.intake.engine.waited
+        self._insert(self.limiter.arrived(self.batches))
+        self.waited += self.intake.engine.waited - before
         over = self._over or self.inserted >= self.limiter.samples
         size = self.limiter.batch_size
         left = (self.limiter.steps - self.batches) * size if over else None
@@ -62,11 +63,8 @@ class Stream:
         """The training errors [b] of the last batch."""
         self.intake.sampler.observe(self.simulations, errors.double().cpu().numpy())
 
-    def _insert(self, count: int) -> float:
-        """Until `count` samples are in, or no more can be: those that find no room stay behind.
-        Returns the seconds that it took.
-        """
-        begin = time.monotonic()
+    def _insert(self, count: int) -> None:
+        """Until `count` samples are in, or no more can be: those that find no room stay behind."""
         if not self._started:
             self.intake.start()
             self._started = True
@@ -80,7 +78,6 @@ class Stream:
             self.inserted += ready
         while self.inserted >= self.limiter.samples and self._receive():
             pass  # hear of the ends of the last simulations
-        return time.monotonic() - begin
 
     def _receive(self) -> bool:
         """One more frame, if there is one."""
