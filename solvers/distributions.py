@@ -9,9 +9,13 @@ from torch import Tensor
 
 
 class Distribution(Protocol):
-    """One number per generator, [b] in float64."""
+    """One number per generator, [b] in float64. `quantile` maps a probability to the number below
+    which it lies, so that points of the unit interval can stand for numbers.
+    """
 
     def sample(self, generators: Sequence[torch.Generator]) -> Tensor: ...
+
+    def quantile(self, probability: float) -> float: ...
 
 
 class Uniform:
@@ -25,6 +29,10 @@ class Uniform:
     def sample(self, generators: Sequence[torch.Generator]) -> Tensor:
         return self.low + (self.high - self.low) * _chances(generators)
 
+    def quantile(self, probability: float) -> float:
+        """F^-1(p) = low + (high - low) p."""
+        return self.low + (self.high - self.low) * probability
+
 
 class LogUniform:
     """The logarithm is equally likely between those of `low` and `high`, both positive."""
@@ -36,6 +44,10 @@ class LogUniform:
 
     def sample(self, generators: Sequence[torch.Generator]) -> Tensor:
         return self.low * torch.exp(math.log(self.high / self.low) * _chances(generators))
+
+    def quantile(self, probability: float) -> float:
+        """F^-1(p) = low (high / low)^p."""
+        return self.low * (self.high / self.low) ** probability
 
 
 def _chances(generators: Sequence[torch.Generator]) -> Tensor:

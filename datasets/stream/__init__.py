@@ -1,9 +1,11 @@
 """Solver output that streams into training while it is computed."""
 
 from datasets.stream.batch_reservoir import BatchReservoir
+from datasets.stream.breed import Breed
 from datasets.stream.faults import Faults
 from datasets.stream.fifo import Fifo
 from datasets.stream.firo import Firo
+from datasets.stream.gaussian_process import GaussianProcess
 from datasets.stream.history import History
 from datasets.stream.inproc import Inproc
 from datasets.stream.local import Local
@@ -15,13 +17,16 @@ from datasets.stream.recorded import Recorded
 from datasets.stream.reservoir import Reservoir
 from datasets.stream.sampler import AsDrawn
 from datasets.stream.simulation_recipe import SimulationRecipe
+from datasets.stream.sobol import Sobol
 
 __all__ = [
     "AsDrawn",
     "BatchReservoir",
+    "Breed",
     "Faults",
     "Fifo",
     "Firo",
+    "GaussianProcess",
     "History",
     "Inproc",
     "Local",
@@ -32,4 +37,5 @@ __all__ = [
     "Recorded",
     "Reservoir",
     "SimulationRecipe",
+    "Sobol",
 ]

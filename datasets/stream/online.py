@@ -122,7 +122,7 @@ class Online:
             epochs=epochs,
         )
         _require_room(buffer.capacity, limiter.watermark, study.lanes)
-        sampler.start(getattr(maker, "parameters", {}), seed=data_seed, count=count)
+        sampler.start(getattr(maker, "parameters", {}), seed=data_seed)
         intake = Intake(study, engine, sampler, ordered=ordered, retries=retries, tolerate=tolerate)
         storage = Storage(buffer.capacity, assembler.parts)
         strikes = Strikes(faults.kills, count * study.frames, seed) if faults.kills else None

@@ -1,5 +1,6 @@
 """Which parameters the next simulation has."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -7,13 +8,18 @@ import numpy as np
 
 from solvers.distributions import Distribution
 
+UNIFORM, CHOSEN = "uniform", "chosen"
+LEAST_UNIFORM = 0.3  # share of simulations whose parameters nothing has chosen
+
 
 class Sampler(Protocol):
-    """Chooses the parameters of simulations, and may learn from the errors of the model."""
+    """Chooses the parameters of simulations; one that `learns` is told the errors of the model."""
 
-    def start(self, distributions: Mapping[str, Distribution], *, seed: int, count: int) -> None:
-        """`distributions` of the parameters by name, and the number of simulations to come. Raises
-        ValueError for what cannot be chosen from.
+    learns: bool
+
+    def start(self, distributions: Mapping[str, Distribution], *, seed: int) -> None:
+        """`distributions` of the parameters by name. Raises ValueError for what cannot be chosen
+        from.
         """
         ...
 
@@ -33,7 +39,9 @@ class Sampler(Protocol):
 class AsDrawn:
     """The parameters that the recipe draws: independent, from their distributions."""
 
-    def start(self, distributions: Mapping[str, Distribution], *, seed: int, count: int) -> None:
+    learns = False
+
+    def start(self, distributions: Mapping[str, Distribution], *, seed: int) -> None:
         pass
 
     def choose(self, simulation: int) -> None:
@@ -47,3 +55,110 @@ class AsDrawn:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass
+
+
+class CubeSampler(ABC):
+    """Chooses points of the unit cube, [d], which the quantiles of the distributions turn into
+    parameters: uniform points are parameters as their distributions have them.
+    """
+
+    learns = False
+
+    def start(self, distributions: Mapping[str, Distribution], *, seed: int) -> None:
+        if not distributions:
+            raise ValueError(
+                "online.sampler: the simulations have no parameters, only random fields, so there "
+                "is nothing to choose; set online/sampler=as_drawn."
+            )
+        self._distributions, self._seed = dict(distributions), seed
+        self.dimension = len(distributions)
+        self.points: dict[int, np.ndarray] = {}  # by simulation
+
+    def choose(self, simulation: int) -> dict[str, float]:
+        point = self.point(simulation, np.random.default_rng([self._seed, 0x5A, simulation]))
+        self.points[simulation] = point
+        items = zip(self._distributions.items(), point.tolist(), strict=True)
+        return {name: each.quantile(p) for (name, each), p in items}
+
+    @abstractmethod
+    def point(self, simulation: int, random: np.random.Generator) -> np.ndarray:
+        """That of a simulation, whose own random numbers are `random`."""
+
+    def observe(self, simulations: np.ndarray, errors: np.ndarray) -> None:  # noqa: B027
+        """Nothing is learned, unless a subclass does."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"points": {i: point.tolist() for i, point in self.points.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.points = {int(i): np.array(point) for i, point in state["points"].items()}
+
+
+class LearningSampler(CubeSampler):
+    """One that follows the errors of the model, of which it keeps for every simulation the mean of
+
+        error of a sample / mean error of its batch,
+
+    so that the decline of all errors in the course of the training does not count. At any time at
+    least 30 % of the simulations are uniform: what is learned shall stay true where the errors are
+    small.
+    """
+
+    learns = True
+
+    def start(self, distributions: Mapping[str, Distribution], *, seed: int) -> None:
+        super().start(distributions, seed=seed)
+        self._errors: dict[int, list[float]] = {}  # sum and number
+        self.kinds: dict[int, str] = {}  # of the choices
+
+    def point(self, simulation: int, random: np.random.Generator) -> np.ndarray:
+        chance, uniform = random.random(), random.random(self.dimension)
+        uniform_so_far = sum(kind == UNIFORM for kind in self.kinds.values())
+        due = uniform_so_far < LEAST_UNIFORM * (1 + len(self.kinds))
+        chosen = None
+        if not due and chance < self.share(simulation):
+            chosen = self.propose(simulation, random)
+        self.kinds[simulation] = UNIFORM if chosen is None else CHOSEN
+        return uniform if chosen is None else chosen
+
+    @abstractmethod
+    def share(self, simulation: int) -> float:
+        """Of the simulations about this one whose parameters are chosen, at most 70 %."""
+
+    @abstractmethod
+    def propose(self, simulation: int, random: np.random.Generator) -> np.ndarray | None:
+        """A point; None if nothing is known yet."""
+
+    def observe(self, simulations: np.ndarray, errors: np.ndarray) -> None:
+        mean = errors.mean()
+        if not mean > 0:
+            return
+        for simulation, error in zip(simulations.tolist(), (errors / mean).tolist(), strict=True):
+            entry = self._errors.setdefault(simulation, [0.0, 0])
+            entry[0] += error
+            entry[1] += 1
+
+    def latest(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Points [n, d] and errors [n] of the last `count` simulations of which some are known."""
+        known = sorted(set(self._errors) & set(self.points))[-count:]
+        errors = [self._errors[i][0] / self._errors[i][1] for i in known]
+        points = [self.points[i] for i in known]
+        return np.array(points).reshape(-1, self.dimension), np.array(errors)
+
+    def state_dict(self) -> dict[str, Any]:
+        errors = {i: list(entry) for i, entry in self._errors.items()}
+        return {**super().state_dict(), "errors": errors, "kinds": dict(self.kinds)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._errors = {int(i): list(entry) for i, entry in state["errors"].items()}
+        self.kinds = {int(i): kind for i, kind in state["kinds"].items()}
+
+
+def require_share(name: str, share: float) -> None:
+    """ValueError unless 30 % of the simulations stay uniform."""
+    if not 0 <= share <= 1 - LEAST_UNIFORM:
+        raise ValueError(
+            f"online.sampler.{name}={share} must lie between 0 and {1 - LEAST_UNIFORM:g}: at least "
+            f"{100 * LEAST_UNIFORM:g} % of the simulations are uniform."
+        )

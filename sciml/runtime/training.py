@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from datasets.build import instantiate
 from sciml.runtime.checkpoint_io import AtomicCheckpointIO
 from sciml.runtime.checkpoints import Checkpoints
+from sciml.runtime.feedback import feedback
 from sciml.runtime.finite_guard import FiniteGuard
 from sciml.runtime.gradient_norm import GradientNorm
 from sciml.runtime.method import Method
@@ -60,6 +61,7 @@ def fit(
     method, shown = Method(), progress(view.shown if view else dict)
     callbacks = [
         *([view] if view else []),
+        *feedback(data),
         method,
         shown,
         LearningRateMonitor("step"),
