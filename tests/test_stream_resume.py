@@ -55,8 +55,13 @@ def train(tmp_path, monkeypatch):
     return fit
 
 
-@pytest.mark.parametrize("buffer", BUFFERS)
-@pytest.mark.parametrize("stop", [7, 29, 44])
+PLACES = [("reservoir", 7), ("reservoir", 44), ("history", 29), ("quota", 29), ("firo", 7)]
+OTHERS = [(b, stop) for b in BUFFERS for stop in (7, 29, 44) if (b, stop) not in PLACES]
+
+
+@pytest.mark.parametrize(
+    "buffer, stop", PLACES + [pytest.param(*o, marks=pytest.mark.slow) for o in OTHERS]
+)
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(train, tmp_path, buffer, stop):
     """In mid-epoch while simulations run, at the end of one, and after the last simulation."""
     if BUFFERS[buffer] and stop > 12:

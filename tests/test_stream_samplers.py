@@ -112,7 +112,13 @@ def test_a_sampler_goes_on_as_it_was(make, tmp_path):
     assert different.choose(60) != one.choose(60)
 
 
-@pytest.mark.parametrize("sampler", ["sobol", "breed", "gaussian_process"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    ["breed", pytest.param("sobol", marks=SLOW), pytest.param("gaussian_process", marks=SLOW)],
+)
 def test_runs_with_chosen_parameters_repeat_and_go_on(train, tmp_path, sampler):  # noqa: F811
     chosen = [f"online/sampler={sampler}", "data.counts={train: 24, valid: 3, test: 3}"]
     if sampler == "breed":

@@ -31,7 +31,14 @@ def test_a_recording_holds_every_solution_and_the_order(tmp_path):
     assert stored.manifest.header.counts == {"train": 10, "valid": 0, "test": 0}
 
 
-@pytest.mark.parametrize("way", ["", "online.ordered=false", "online/faults=not_finite"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["online/faults=not_finite", pytest.param("", marks=SLOW)]
+    + [pytest.param("online.ordered=false", marks=SLOW)],
+)
 def test_the_run_is_repeated_bit_by_bit(train, tmp_path, way):  # noqa: F811
     """Also where frames were taken as they came, and where a simulation failed."""
     chosen = [f"online.tee={tmp_path}/tee", "online.tolerate=0.3", *([way] if way else [])]
