@@ -69,9 +69,10 @@ class Stream:
             self.intake.start()
             self._started = True
         while self.inserted < count and self.buffer.room() > 0:
-            while len(self.assembler) < count - self.inserted and self._receive():
+            wanted = min(count - self.inserted, self.limiter.batch_size)  # at once
+            while len(self.assembler) < wanted and self._receive():
                 pass
-            ready = min(len(self.assembler), count - self.inserted, self.buffer.room())
+            ready = min(len(self.assembler), wanted, self.buffer.room())
             if ready == 0:
                 break
             self.buffer.put(*self.assembler.take(ready))

@@ -80,6 +80,8 @@ def _headline(run: Run) -> str:
         how = (
             f"trained on {count(splits['train'])} samples of" if "train" in splits else "trained on"
         )
+    if run.stream:
+        how = f"trained on a stream of {count(run.stream['status']['done'])} simulations of"
     what = f"{run.about.get('model', {}).get('name', 'A model')}, {how} {name}{fields}."
     if run.metrics.get("error"):
         return f"{what} The run ended early, with the error below."
