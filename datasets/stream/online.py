@@ -126,7 +126,9 @@ class Online:
         intake = Intake(study, engine, sampler, ordered=ordered, retries=retries, tolerate=tolerate)
         storage = Storage(buffer.capacity, assembler.parts)
         strikes = Strikes(faults.kills, count * study.frames, seed) if faults.kills else None
-        recorder = Tee(tee, study, window) if tee is not None else None
+        splits = dataset.facts_of_problem()["splits"]
+        held_out = {split: splits[split] for split in ("valid", "test")}
+        recorder = Tee(tee, study, window, held_out) if tee is not None else None
         filled = Buffer(storage, buffer)
         self.stream = Stream(intake, assembler, filled, limiter, strikes, recorder)
         self._loader = StreamLoader(self.stream, epochs)

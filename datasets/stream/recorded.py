@@ -21,8 +21,8 @@ class Recorded:
     With `online` it streams again, the same frames in the same order, whatever engine is chosen, so
     the command that recorded it gives the same weights bit by bit; with another buffer, model or
     optimizer it says what these would have done on the same stream. With `online=none` it is data
-    like others. `counts` are those of the run for valid and test (`train`, if given, must be the
-    number of simulations); `window` may differ from the recorded one.
+    like others. `counts` of valid and test are those of the run unless given (`train`, if given,
+    must be the number of simulations); `window` may differ from the recorded one.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Recorded:
     ):
         self.recording = Recording(path)
         study = self.recording.study
-        asked = dict(counts or {"valid": 0, "test": 0})
+        asked = dict(counts or self.recording.held_out)
         if asked.pop("train", study.count) != study.count:
             raise ValueError(
                 f"data.counts.train={counts['train']}: {path} is the recording of {study.count} "

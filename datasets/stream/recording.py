@@ -20,7 +20,8 @@ STUDY, ORDER, REST = "study.json", "arrivals.npy", "rest"
 class Recording:
     """The folder `path` of a recorded stream: a data set with a training split (`Manifest`), and
 
-    study.json        the study, its window, which simulation each sample is, those left out
+    study.json        the study, its window, the numbers of valid and test samples, which
+                      simulation each sample is, those that were left out
     arrivals.npy      int32 [n, 2], simulation and frame of every arrival in its order
     rest/i.npy        frames [t, c, *space] of a simulation i that was left out or cut short
     """
@@ -35,6 +36,7 @@ class Recording:
         record = json.loads((self.path / STUDY).read_text())
         self.study = Study.from_json(json.dumps(record["study"]))
         self.window: Mapping[str, Any] | None = record["window"]
+        self.held_out: dict[str, int] = record["held_out"]
         self.samples: list[int] = record["simulations"]
         self.left_out = {int(i): reason for i, reason in record["left_out"].items()}
         self.complete: bool = record["complete"]
@@ -82,6 +84,7 @@ def write(
     manifest: Manifest,
     study: Study,
     window: Mapping[str, Any] | None,
+    held_out: Mapping[str, int],
     simulations: Sequence[int],
     arrivals: np.ndarray,
     left_out: Mapping[int, str],
@@ -93,6 +96,7 @@ def write(
     record = {
         "study": asdict(study),
         "window": None if window is None else dict(window),
+        "held_out": dict(held_out),
         "simulations": list(simulations),
         "left_out": dict(left_out),
         "complete": complete,

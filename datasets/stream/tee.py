@@ -26,8 +26,15 @@ class Tee:
     shards stay as they are, `failure` says why, and the training goes on.
     """
 
-    def __init__(self, path: str, study: Study, window: Mapping[str, Any] | None):
+    def __init__(
+        self,
+        path: str,
+        study: Study,
+        window: Mapping[str, Any] | None,
+        held_out: Mapping[str, int],
+    ):
         self.path, self._study, self._window = Path(path), study, window
+        self._held_out = held_out
         self._recipe, self._metadata = study.make()
         self.failure: str | None = None
         self._manifest = begin(self.path, study)
@@ -144,6 +151,7 @@ class Tee:
             self._manifest,
             self._study,
             self._window,
+            self._held_out,
             self._written[: self._manifest.shards[-1].samples[1] if self._manifest.shards else 0],
             arrivals,
             left_out,
