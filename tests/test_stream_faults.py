@@ -13,7 +13,7 @@ from datasets.stream import AsDrawn, Faults, Inproc, Local
 from datasets.stream.intake import Intake, StudyFailed
 from tests.helpers import equal, main, weights
 from tests.streams import COUNTS, PLATE, arrivals, online, study
-from tests.test_stream_resume import train  # noqa: F401
+from tests.test_stream_resume import shared_memory, train  # noqa: F401
 
 KINDS = {
     "raises": "RuntimeError: a fault on purpose",
@@ -147,12 +147,12 @@ def test_data_that_are_not_generated_cannot_stream(arrays, folder, capsys):
 @pytest.mark.slow
 def test_twenty_kills_in_a_run_change_nothing(train, tmp_path):  # noqa: F811
     whole = train("whole", "online=inproc")
-    shared = set(Path("/dev/shm").iterdir())
+    shared = shared_memory()
     killed = train("killed", "online=local", "online/faults=kills", "online.engine.slots=1")
     assert equal(weights(whole), weights(killed))
     record = json.loads((killed / "stream.json").read_text())
     assert record["status"]["restarts"] >= 15 and not record["left_out"]
-    assert set(Path("/dev/shm").iterdir()) <= shared
+    assert shared_memory() <= shared
     assert not torch.multiprocessing.active_children()
 
 

@@ -117,6 +117,11 @@ def test_the_state_of_a_stream_leads_to_the_same_next_batches(tmp_path):
     assert len(found) == 49 and all(map(torch.equal, found, expected))
 
 
+def shared_memory() -> set[Path]:
+    """What lies in shared memory; semaphores may be those of a test beside this one."""
+    return {path for path in Path("/dev/shm").iterdir() if not path.name.startswith("sem.")}
+
+
 def group(leader: int) -> list[str]:
     """Processes of a group that run."""
     found = []
@@ -138,7 +143,7 @@ def wait_until(true, seconds: float = 20.0) -> None:
 @pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_and_leaves_nothing(train, tmp_path):
     """SIGKILL of the training: its solvers end with it, no shared memory stays."""
-    before = set(Path("/dev/shm").iterdir())
+    before = shared_memory()
     whole = train("whole", "online=inproc", "checkpoint_every=5")
     command = [
         sys.executable,
@@ -166,4 +171,4 @@ def test_a_run_that_was_killed_goes_on_and_leaves_nothing(train, tmp_path):
     rest = train("rest", "online=inproc", f"ckpt_path={last}", "checkpoint_every=5")
     assert equal(weights(whole), weights(rest))
     wait_until(lambda: not group(part.pid))  # the workers notice within moments
-    assert set(Path("/dev/shm").iterdir()) <= before
+    assert shared_memory() <= before
