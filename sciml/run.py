@@ -154,7 +154,7 @@ def _compare(compared: Mapping[str, DictConfig], folder: RunFolder) -> None:
 def _dataset(config: DictConfig) -> DataSet:
     """The data, their training split streamed if `online` says how."""
     dataset = instantiate(config.data)
-    if not config.get("online"):
+    if "_target_" not in (config.get("online") or {}):  # an experiment's settings may be left over
         return dataset
     epochs = config.trainer.max_epochs
     if type(epochs) is not int or epochs < 1:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from datasets.dataset import Generated
 from datasets.stream import AsDrawn, Faults, Inproc, Local
 from datasets.stream.intake import Intake, StudyFailed
-from tests.helpers import equal, main, weights
+from sciml.run import _dataset
+from tests.helpers import compose, equal, main, weights
 from tests.streams import COUNTS, PLATE, arrivals, online, study
 from tests.test_stream_resume import shared_memory, train  # noqa: F401
 
@@ -137,6 +139,11 @@ def test_what_cannot_work_is_said_before_anything_is_computed(tmp_path, override
     with pytest.raises(ValueError, match=expected):
         online(tmp_path, "online.buffer.capacity=20", *overrides)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_experiment_without_its_stream_trains_on_files(tmp_path):
+    config = compose(["experiment=online_heat", "online=none", f"data_dir={tmp_path}"])
+    assert isinstance(_dataset(config), Generated)
 
 
 def test_data_that_are_not_generated_cannot_stream(arrays, folder, capsys):
