@@ -84,11 +84,11 @@ def _waiting(name: str, repeats: int) -> tuple[dict, bool]:
         "what": name,
         "training waited, %": 100 * kept["waited"] / kept["seconds"],
         "solver waited, %": 100 * kept["idle"] / working,
-        "step, stream / files": statistics.median(seconds[True])
-        / statistics.median(seconds[False]),
+        "step, stream / files": statistics.median(seconds[True]) / files,
         "MB at first, at last": None,
         "GB/s": None,
     }
+    return row, kept["busy"] < steps * files
 
 
 def _run(name: str, streamed: bool) -> tuple[dict, dict]:
