@@ -27,7 +27,8 @@ def check_target(target: Any) -> type:
 
     Hydra calls whatever `_target_` names, so a configuration from elsewhere could start any
     program. The last dot must separate a package from a name in its `__all__`: a path through an
-    imported module, such as `sciml.models.torch.load`, is not one.
+    imported module, such as `sciml.models.torch.load`, is not one. `datasets.stream.Program` and
+    `PythonSolver` are allowed, and run what the configuration names: that is what they are for.
     """
     if isinstance(target, str):
         package, _, name = target.rpartition(".")
