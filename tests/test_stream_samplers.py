@@ -200,6 +200,12 @@ def test_a_sampler_goes_on_as_it_was(make, tmp_path):
     assert different.choose(60) != one.choose(60)
 
 
+def state(folder) -> dict:
+    """That of the sampler of a run, at its end."""
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return last["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["sampler"]
+
+
 SLOW = pytest.mark.slow
 
 
@@ -212,6 +218,8 @@ def test_runs_with_chosen_parameters_repeat_and_go_on(train, tmp_path, sampler):
     if sampler == "breed":
         settings += ["online.sampler.first=0.7"]
     whole = train("whole", "online=inproc", *settings)
+    if sampler != "sobol":  # otherwise nothing had been learned that could be forgotten
+        assert "chosen" in state(whole)["kinds"].values()
     assert equal(weights(whole), weights(train("local", "online=local", *settings)))
     with pytest.raises(Interrupted):
         train("part", "online=inproc", *settings, stop_at=60)
