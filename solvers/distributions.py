@@ -2,20 +2,27 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
+
+Numbers = TypeVar("Numbers", float, np.ndarray, Tensor)
 
 
 class Distribution(Protocol):
     """One number per generator, [b] in float64. `quantile` maps a probability to the number below
-    which it lies, so that points of the unit interval can stand for numbers.
+    which it lies, so that points of the unit interval can stand for numbers, and `cdf` maps it
+    back: each one number or all of an array or tensor, whose shape and type stay. Neither looks
+    whether its argument lies in the interval that it maps.
     """
 
     def sample(self, generators: Sequence[torch.Generator]) -> Tensor: ...
 
-    def quantile(self, probability: float) -> float: ...
+    def quantile(self, probability: Numbers) -> Numbers: ...
+
+    def cdf(self, value: Numbers) -> Numbers: ...
 
 
 class Uniform:
@@ -29,9 +36,13 @@ class Uniform:
     def sample(self, generators: Sequence[torch.Generator]) -> Tensor:
         return self.low + (self.high - self.low) * _chances(generators)
 
-    def quantile(self, probability: float) -> float:
+    def quantile(self, probability: Numbers) -> Numbers:
         """F^-1(p) = low + (high - low) p."""
         return self.low + (self.high - self.low) * probability
+
+    def cdf(self, value: Numbers) -> Numbers:
+        """F(v) = (v - low) / (high - low)."""
+        return (value - self.low) / (self.high - self.low)
 
 
 class LogUniform:
@@ -45,9 +56,19 @@ class LogUniform:
     def sample(self, generators: Sequence[torch.Generator]) -> Tensor:
         return self.low * torch.exp(math.log(self.high / self.low) * _chances(generators))
 
-    def quantile(self, probability: float) -> float:
+    def quantile(self, probability: Numbers) -> Numbers:
         """F^-1(p) = low (high / low)^p."""
         return self.low * (self.high / self.low) ** probability
+
+    def cdf(self, value: Numbers) -> Numbers:
+        """F(v) = log(v / low) / log(high / low)."""
+        return _log(value / self.low) / math.log(self.high / self.low)
+
+
+def _log(x: Numbers) -> Numbers:
+    if isinstance(x, Tensor):
+        return x.log()
+    return np.log(x) if isinstance(x, np.ndarray) else math.log(x)
 
 
 def _chances(generators: Sequence[torch.Generator]) -> Tensor:

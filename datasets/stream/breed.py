@@ -16,8 +16,8 @@ class Breed(LearningSampler):
 
     The share of children rises in a straight line from `first` to `last` over the first `rise`
     simulations; the others are uniform. Ours are the error relative to that of the batch in
-    place of the paper's increments of the loss, and that parents need not be of the same
-    generation: simulations here start one by one.
+    place of the paper's increments of the loss, that parents need not be of the same generation, as
+    simulations here start one by one, and the 30 % that stay uniform.
     """
 
     def __init__(

@@ -21,7 +21,12 @@ class GaussianProcess(LearningSampler):
     Data are the last `memory` simulations that were trained on. Lengths, variance and noise are
     fitted by `steps` steps of Adam on the marginal likelihood, every `every` choices. `chosen` is
     the share of such points, the others are uniform. The posterior variance itself does not depend
-    on errors, only through the lengths that they teach.
+    on errors, only through the lengths that they teach: `variance` fills the space, and what it
+    learns is which parameters matter.
+
+    Simulations that are on their way count as data with the error that is expected of them
+    ("kriging believer" [Ginsbourger, Le Riche & Carraro 2010]): without them all that are chosen
+    before the next error is known would have the same parameters.
     """
 
     def __init__(
@@ -61,10 +66,15 @@ class GaussianProcess(LearningSampler):
         if len(points) < 2:
             return None
         x, y = torch.from_numpy(points), torch.from_numpy(np.log(errors + 1e-12))
-        self._process.condition(x, (y - y.mean()) / y.std().clamp_min(1e-6))
+        y = (y - y.mean()) / y.std().clamp_min(1e-6)
+        self._process.condition(x, y)
         if self._proposed % self.every == 0:
             self._process.learn(self.steps)
         self._proposed += 1
+        coming = torch.from_numpy(self.pending(self.memory))
+        if len(coming):
+            expected, _ = self._process.posterior(coming)
+            self._process.condition(torch.cat((x, coming)), torch.cat((y, expected)))
         candidates = random.random((self.candidates, self.dimension))
         mean, deviation = self._process.posterior(torch.from_numpy(candidates))
         score = deviation if self.acquisition == "variance" else mean + self.beta * deviation

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from solvers.distributions import Distribution
 
 UNIFORM, CHOSEN = "uniform", "chosen"
 LEAST_UNIFORM = 0.3  # share of simulations whose parameters nothing has chosen
+TEN = 10  # simulations, of which three are uniform in any case
 
 
 class Sampler(Protocol):
@@ -77,6 +79,17 @@ class CubeSampler(ABC):
     def choose(self, simulation: int) -> dict[str, float]:
         point = self.point(simulation, np.random.default_rng([self._seed, 0x5A, simulation]))
         self.points[simulation] = point
+        return self._parameters(point)
+
+    def kind(self, simulation: int) -> str:
+        """Of a choice that was made: `uniform` or `chosen`."""
+        return CHOSEN
+
+    def history(self) -> list[tuple[int, dict[str, float], str]]:
+        """(simulation, parameters, kind) of all choices, as they were made."""
+        return [(i, self._parameters(point), self.kind(i)) for i, point in self.points.items()]
+
+    def _parameters(self, point: np.ndarray) -> dict[str, float]:
         items = zip(self._distributions.items(), point.tolist(), strict=True)
         return {name: each.quantile(p) for (name, each), p in items}
 
@@ -99,9 +112,10 @@ class LearningSampler(CubeSampler):
 
         error of a sample / mean error of its batch,
 
-    so that the decline of all errors in the course of the training does not count. At any time at
-    least 30 % of the simulations are uniform: what is learned shall stay true where the errors are
-    small.
+    so that the decline of all errors in the course of the training does not count. Of simulations
+    0 to n - 1, for every n, at least 30 % are uniform: what is learned shall stay true where the
+    errors are small. Which ones may be chosen at all depends on the seed and their numbers alone,
+    not on errors.
     """
 
     learns = True
@@ -111,15 +125,23 @@ class LearningSampler(CubeSampler):
         self._errors: dict[int, list[float]] = {}  # sum and number
         self.kinds: dict[int, str] = {}  # of the choices
 
+    def kind(self, simulation: int) -> str:
+        return self.kinds[simulation]
+
     def point(self, simulation: int, random: np.random.Generator) -> np.ndarray:
         chance, uniform = random.random(), random.random(self.dimension)
-        uniform_so_far = sum(kind == UNIFORM for kind in self.kinds.values())
-        due = uniform_so_far < LEAST_UNIFORM * (1 + len(self.kinds))
         chosen = None
-        if not due and chance < self.share(simulation):
+        if not self._spared(simulation) and chance * (1 - LEAST_UNIFORM) < self.share(simulation):
             chosen = self.propose(simulation, random)
         self.kinds[simulation] = UNIFORM if chosen is None else CHOSEN
         return uniform if chosen is None else chosen
+
+    def _spared(self, simulation: int) -> bool:
+        """Of every ten the first, one of the next three and one of the three after these: so no
+        beginning of the study has less than its share.
+        """
+        random = np.random.default_rng([self._seed, 0x5B, simulation // TEN])
+        return simulation % TEN in (0, *(random.integers(3, size=2) + (1, 4)))
 
     @abstractmethod
     def share(self, simulation: int) -> float:
@@ -130,8 +152,11 @@ class LearningSampler(CubeSampler):
         """A point; None if nothing is known yet."""
 
     def observe(self, simulations: np.ndarray, errors: np.ndarray) -> None:
-        mean = errors.mean()
-        if not mean > 0:
+        """Those that are not finite, of samples without a relative error, are left out."""
+        finite = np.isfinite(errors)
+        simulations, errors = simulations[finite], errors[finite]
+        mean = errors.mean() if len(errors) else 0.0
+        if not 0 < mean < np.inf:
             return
         for simulation, error in zip(simulations.tolist(), (errors / mean).tolist(), strict=True):
             entry = self._errors.setdefault(simulation, [0.0, 0])
@@ -139,11 +164,19 @@ class LearningSampler(CubeSampler):
             entry[1] += 1
 
     def latest(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Points [n, d] and errors [n] of the last `count` simulations of which some are known."""
-        known = sorted(set(self._errors) & set(self.points))[-count:]
+        """Points [n, d] and errors [n] of the last `count` choices of which some are known."""
+        known = list(islice((i for i in reversed(self.points) if i in self._errors), count))[::-1]
         errors = [self._errors[i][0] / self._errors[i][1] for i in known]
-        points = [self.points[i] for i in known]
-        return np.array(points).reshape(-1, self.dimension), np.array(errors)
+        return self._stacked(known), np.array(errors)
+
+    def pending(self, count: int) -> np.ndarray:
+        """Points [n, d] of those of the last `count` choices whose errors are not known."""
+        return self._stacked(
+            [i for i in islice(reversed(self.points), count) if i not in self._errors][::-1]
+        )
+
+    def _stacked(self, simulations: list[int]) -> np.ndarray:
+        return np.array([self.points[i] for i in simulations]).reshape(-1, self.dimension)
 
     def state_dict(self) -> dict[str, Any]:
         errors = {i: list(entry) for i, entry in self._errors.items()}
