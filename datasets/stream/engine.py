@@ -15,6 +15,16 @@ class Plan:
     assignments: Mapping[int, Sequence[Assignment]]
     position: tuple[int, int] = (0, 0)
 
+    def share(self, number: int, staff: int) -> "Plan":
+        """What worker `number` of `staff` has to do: lanes number, number + staff ..."""
+        mine = {lane: some for lane, some in self.assignments.items() if lane % staff == number}
+        return Plan(mine, self.position)
+
+    def place(self) -> tuple[int, int, int]:
+        """Lane, simulation and frame that come first, as far as a plan can say."""
+        begun = [(lane, a[0].simulation, a[0].live) for lane, a in self.assignments.items() if a]
+        return begun[0] if begun else (0, 0, 0)
+
 
 @dataclass
 class Effort:
