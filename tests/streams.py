@@ -21,8 +21,10 @@ def generated(folder, *overrides: str, problem=PLATE) -> Generated:
     return instantiate(compose(settings).data)
 
 
-def study(*overrides: str, lanes: int = 4, stagger: bool = True, faults=None) -> Study:
-    problem = generated("nowhere", *overrides).problem()
+def study(
+    *overrides: str, lanes: int = 4, stagger: bool = True, faults=None, problem=PLATE
+) -> Study:
+    problem = generated("nowhere", *overrides, problem=problem).problem()
     made = Study(
         problem.recipe,
         problem.shape,

@@ -13,6 +13,7 @@ from datasets.stream.online import Online
 from datasets.stream.program import Program
 from datasets.stream.python_solver import PythonSolver
 from datasets.stream.quota import Quota
+from datasets.stream.ray_engine import Ray
 from datasets.stream.recorded import Recorded
 from datasets.stream.reservoir import Reservoir
 from datasets.stream.sampler import AsDrawn
@@ -34,6 +35,7 @@ __all__ = [
     "Program",
     "PythonSolver",
     "Quota",
+    "Ray",
     "Recorded",
     "Reservoir",
     "SimulationRecipe",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from datasets.stream.events import Assignment, Event
+from datasets.stream.rota import Rota
 from datasets.stream.study import Study
 
 
@@ -20,10 +21,12 @@ class Plan:
         mine = {lane: some for lane, some in self.assignments.items() if lane % staff == number}
         return Plan(mine, self.position)
 
-    def place(self) -> tuple[int, int, int]:
-        """Lane, simulation and frame that come first, as far as a plan can say."""
-        begun = [(lane, a[0].simulation, a[0].live) for lane, a in self.assignments.items() if a]
-        return begun[0] if begun else (0, 0, 0)
+    def place(self, study: Study) -> tuple[int, int, int]:
+        """Lane, simulation and frame whose turn is the first; zeros if nothing is left."""
+        rota = Rota(study, [lane for lane, some in self.assignments.items() if some], self.position)
+        if (lane := rota.turn()) is None:
+            return 0, 0, 0
+        return lane, self.assignments[lane][0].simulation, self.assignments[lane][0].live
 
 
 @dataclass

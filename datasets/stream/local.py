@@ -133,7 +133,7 @@ class _Client:
         mine = plan.share(self._number, len(self._engine._staff))
         self.arrived: dict[int, deque[Event]] = {lane: deque() for lane in mine.assignments}
         self._freed: list[int] = []
-        self.status[[LANE, SIMULATION, NUMBER]] = mine.place()  # until it says more itself
+        self.status[[LANE, SIMULATION, NUMBER]] = mine.place(study)  # until it says more itself
         self.status[COMPUTING], self.status[BEAT] = 1, time.monotonic() + FIRST_PATIENCE
         self.pipe, theirs = self._context.Pipe()
         self._poll = select.poll()  # `Connection.poll` makes one for every call

@@ -49,6 +49,11 @@ class Turns:
         self.over = self._awaited is None
         return None
 
+    def place(self) -> tuple[int, int, int] | None:
+        """Lane, simulation and frame that come next, None if that depends on the next order."""
+        lane = self._rota.turn() if self._awaited is None else None
+        return None if lane is None or self._crew.waits(lane) else self._crew.place(lane)
+
     def obey(self, message: bytes) -> None:
         """An order of `messages.orders`."""
         lane, assignments = messages.orders_of(message)

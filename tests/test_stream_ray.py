@@ -1,0 +1,181 @@
+"""Ray computes what one process does, whatever becomes of its actors and nodes."""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from datasets.stream import Faults, Ray
+from tests.streams import arrivals, study
+from tests.test_stream_faults import taken
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+
+LOOPBACK = "0100007F"
+CRASHES = """\
+import os
+
+import numpy as np
+
+def solve(parameters, shape, num_steps, dt):
+    for k in range(num_steps + 1):
+        if k == 3 and parameters["mass"] < 5:
+            os.kill(os.getpid(), 9)
+        yield k * dt, {name: np.full(shape, k + parameters["mass"]) for name in FIELDS}
+""".replace("FIELDS", "('displacement', 'velocity')")
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return arrivals(study())
+
+
+def processes() -> set[int]:
+    """Of Ray, and this process's children."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (path / "cmdline").read_bytes()
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        ours = b"raylet" in command or b"gcs_server" in command or b"ray::" in command
+        if ours or parent == os.getpid():
+            found.add(int(path.name))
+    return found
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def sockets(pid: int) -> set[str]:
+    """Inodes of what a process has open."""
+    found = set()
+    for path in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(path).removeprefix("socket:[").removesuffix("]"))
+    return found
+
+
+def listening() -> dict[str, str]:
+    """Address in hexadecimal, by inode, of TCP sockets that listen."""
+    found = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A":
+                found[words[9]] = words[1].partition(":")[0]
+    return found
+
+
+def crashing(folder: Path) -> tuple[str, ...]:
+    """Data whose solver ends its process at frame 3 of some simulations."""
+    (folder / "solver.py").write_text(CRASHES)
+    settings = f"{{name: crashing, num_steps: 6, solver: {{path: {folder}/solver.py}}}}"
+    return ("data=python", f"data.pde={settings}", "data.resolution=8")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    before = processes()
+    yield
+    deadline = time.monotonic() + 10
+    while (left := processes() - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left and not ray.is_initialized()
+
+
+@pytest.mark.parametrize("workers, ahead", [(2, 3), (1, 1), (3, 32)])
+def test_actors_deliver_what_one_process_computes(expected, workers, ahead):
+    engine, most = Ray(workers, ahead), []
+    assert arrivals(study(), engine, every=lambda _: most.extend(engine.outstanding())) == expected
+    assert max(most) <= ahead and engine.effort().busy > 0
+
+
+def test_an_actor_that_is_killed_costs_nothing(expected):
+    engine, killed = Ray(2, 4), []
+
+    def kill(count):
+        if count in (1, 20, 40):
+            killed.append(engine.pids()[count % 2])
+            os.kill(killed[-1], signal.SIGKILL)
+
+    assert arrivals(study(), engine, every=kill) == expected and len(set(killed)) == 3
+
+
+def test_out_of_order_too_every_frame_arrives_once(expected):
+    engine = Ray(2, 4)
+
+    def kill(count):
+        if count == 20:
+            os.kill(engine.pids()[0], signal.SIGKILL)
+
+    assert sorted(arrivals(study(), engine, every=kill, ordered=False)) == sorted(expected)
+
+
+def test_a_node_that_is_removed_costs_nothing(expected):
+    """Two nodes with one CPU each; the actor of the second goes on beside that of the first."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80_000_000, "node_ip_address": "127.0.0.1"}
+    cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    try:
+        second = cluster.add_node(**node)
+        engine, nodes = Ray(2, 4, address=cluster.address), {}
+
+        def remove(count):
+            nodes[count] = {parent(client.pid) for client in engine._staff if client.pid}
+            if count == 20:
+                cluster.remove_node(second, allow_graceful=False)
+
+        assert arrivals(study(), engine, every=remove) == expected
+        assert len(nodes[20]) == 2 and len(nodes[len(expected)]) == 1
+    finally:
+        cluster.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["nan", "raises"])
+def test_a_simulation_that_fails_is_left_out(kind):
+    found, intake = taken(study(faults=Faults(**{kind: [1, 5]})), Ray(2, 4), tolerate=0.2)
+    expected = {(i, k) for i in range(10) for k in range(1 if i in (1, 5) else 7)}
+    assert set(found) == expected and len(found) == len(expected)
+    assert set(intake.quarantined) == {1, 5} and intake.restarts == 6
+
+
+def test_a_client_that_hangs_is_killed_tried_again_and_left_out():
+    engine = Ray(1, 16, patience=1.0)
+    found, intake = taken(study(faults=Faults(hang=[2])), engine, retries=1, tolerate=0.2)
+    assert set(found) == {(i, k) for i in range(10) for k in range(1 if i == 2 else 7)}
+    assert len(found) == len(set(found)) and intake.restarts == 2
+    assert "gave no frame for 1 s" in intake.quarantined[2]["reason"]
+
+
+def test_a_slow_client_is_waited_for(expected):
+    made = study(faults=Faults(slow=[1, 2], delay=0.3))
+    assert arrivals(made, Ray(1, 16, patience=1.0)) == expected
+
+
+def test_a_solver_that_ends_its_process_is_named(tmp_path):
+    """The frame too, after the first time: which of several it was is not known then."""
+    made = study(problem=crashing(tmp_path))
+    _, intake = taken(made, Ray(2, 16), retries=1, tolerate=0.5)
+    assert intake.quarantined and {one["frame"] for one in intake.quarantined.values()} == {3}
+    assert all("actor is gone" in one["reason"] for one in intake.quarantined.values())
+
+
+def test_it_listens_on_the_loopback_interface_alone():
+    found = []
+
+    def look(count):
+        if count == 20:
+            mine = {inode for pid in processes() for inode in sockets(pid)}
+            found.extend(address for inode, address in listening().items() if inode in mine)
+
+    arrivals(study(), Ray(2, 4), every=look)
+    assert found and {address for address in found} <= {LOOPBACK}
