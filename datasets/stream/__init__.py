@@ -19,6 +19,7 @@ from datasets.stream.reservoir import Reservoir
 from datasets.stream.sampler import AsDrawn
 from datasets.stream.simulation_recipe import SimulationRecipe
 from datasets.stream.sobol import Sobol
+from datasets.stream.submitit_engine import Submitit
 
 __all__ = [
     "AsDrawn",
@@ -40,4 +41,5 @@ __all__ = [
     "Reservoir",
     "SimulationRecipe",
     "Sobol",
+    "Submitit",
 ]

@@ -5,6 +5,8 @@ import shutil
 import signal
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -51,12 +53,14 @@ class RaySession:
 
     def _begin(self, cpus: int, store: int, address: str | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # actors see no GPU
         job = self.ray.job_config.JobConfig(_py_driver_sys_path=[str(ROOT)])
         quiet = {"configure_logging": False, "log_to_driver": False, "job_config": job}
         if address is not None:
+            near = address.startswith((f"{LOOPBACK}:", "localhost:"))
             try:
-                self.ray.init(address, **quiet)
+                with on_loopback() if near else nullcontext():
+                    self.ray.init(address, **quiet)
             except ConnectionError as error:
                 raise ValueError(
                     f"online.engine.address={address}: there is no Ray cluster ({error}); start "
@@ -64,16 +68,17 @@ class RaySession:
                 ) from error
             return
         self._folder = tempfile.mkdtemp(prefix="ray_")
-        self.ray.init(
-            "local",
-            num_cpus=cpus,
-            num_gpus=0,
-            object_store_memory=max(store, LEAST_STORE),
-            include_dashboard=False,
-            _node_ip_address=LOOPBACK,
-            _temp_dir=self._folder,
-            **quiet,
-        )
+        with on_loopback():
+            self.ray.init(
+                "local",
+                num_cpus=cpus,
+                num_gpus=0,
+                object_store_memory=max(store, LEAST_STORE),
+                include_dashboard=False,
+                _node_ip_address=LOOPBACK,
+                _temp_dir=self._folder,
+                **quiet,
+            )
 
 
 def imported() -> ModuleType:
@@ -83,3 +88,22 @@ def imported() -> ModuleType:
     except ModuleNotFoundError as error:
         raise ValueError(INSTALL) from error
     return ray
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Nodes that are started here keep to the loopback interface, as Ray does by itself on macOS;
+    elsewhere it takes 127.0.0.1 for the address of the machine and listens on all interfaces.
+    """
+    from ray._private import ray_constants
+
+    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    environment = os.environ.get(name)
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        os.environ.pop(name)
+        if environment is not None:
+            os.environ[name] = environment
