@@ -278,20 +278,18 @@ class _Client:
         if not self.alive:
             return
         self.alive = False
-        while not self.job.done() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if self.job.done():
-            return
-        self.job.cancel()
-        if self.local:
-            self._kill()
+        self._await(deadline - time.monotonic())
+        if self.local and self.beat.pid and not self.job.done():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.beat.pid, signal.SIGKILL)  # its controller ends with it
+            self._await(2.0)
+        if not self.job.done():
+            self.job.cancel()
+            if self.local:
+                self._await(5.0)
 
-    def _kill(self) -> None:
-        """A process of this machine that does not listen; then its controller ends."""
-        with contextlib.suppress(ProcessLookupError):
-            if self.beat.pid:
-                os.kill(self.beat.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 5.0
+    def _await(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         while not self.job.done() and time.monotonic() < deadline:
             time.sleep(0.02)
 
