@@ -3,15 +3,19 @@
 import contextlib
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from datasets.stream import Faults, Ray
+from datasets.stream.engine import Plan
 from datasets.stream.ray_session import on_loopback
+from tests.helpers import equal, weights
 from tests.streams import arrivals, crashing, study
 from tests.test_stream_faults import taken
+from tests.test_stream_resume import train  # noqa: F401
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
@@ -170,3 +174,22 @@ def test_it_listens_on_the_loopback_interface_alone():
 
     arrivals(study(), Ray(2, 4), every=look)
     assert found and set(found) <= LOOPBACK
+
+
+def test_a_run_ends_with_the_weights_that_one_process_gives(train):  # noqa: F811
+    one = train("one", "online=inproc")
+    many = train("many", "online=ray", "online.faults.kills=2")
+    assert equal(weights(one), weights(many))
+
+
+def test_without_ray_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match="pip install ray==2.60.0"):
+        Ray().start(study(), Plan({}))
+
+
+def test_settings_that_cannot_work_are_refused():
+    with pytest.raises(ValueError, match="ahead=0 must be at least 1"):
+        Ray(1, 0)
+    with pytest.raises(ValueError, match="address=127.0.0.1:9: there is no Ray cluster"):
+        Ray(address="127.0.0.1:9").start(study(), Plan({}))

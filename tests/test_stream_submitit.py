@@ -1,7 +1,9 @@
 """Jobs and a folder give what one process computes, whatever becomes of the jobs."""
 
+import contextlib
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -9,10 +11,13 @@ import numpy as np
 import pytest
 
 from datasets.stream import Faults, Submitit
+from datasets.stream.engine import Plan
 from datasets.stream.events import Ended, Failed, Frame
 from datasets.stream.shard import packed, unpacked
+from tests.helpers import equal, weights
 from tests.streams import arrivals, crashing, study
 from tests.test_stream_faults import taken
+from tests.test_stream_resume import train  # noqa: F401
 
 SLOW = pytest.mark.slow
 
@@ -176,3 +181,24 @@ def test_settings_that_cannot_work_are_refused(make, tmp_path):
         arrivals(study(), make(most_bytes=1000))
     with pytest.raises(ValueError, match="executor=slurm: .* use executor=local"):
         arrivals(study(), Submitit(str(tmp_path / "spool")))
+
+
+@SLOW
+def test_a_run_ends_with_the_weights_that_one_process_gives(train, tmp_path):  # noqa: F811
+    pytest.importorskip("submitit")
+    folder = tmp_path / "run_spool"
+    settings = [f"online.engine.folder={folder}", "online.engine.executor=local"]
+    one = train("one", "online=inproc")
+    many = train("many", "online=submitit", *settings, "online.faults.kills=2")
+    assert equal(weights(one), weights(many)) and not list(folder.iterdir())
+
+
+def test_without_submitit_it_says_how_to_install_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    engine = Submitit(str(tmp_path), executor="local")
+    with (
+        contextlib.closing(engine),
+        pytest.raises(ValueError, match="pip install submitit==1.5.4"),
+    ):
+        engine.start(study(), Plan({}))
+    assert not list(tmp_path.iterdir())

@@ -222,8 +222,7 @@ class _Client:
         if self.alive:
             self._ray.kill(self._actor, no_restart=True)
             self.alive = False
-            # Handles that outlive the session would count for the actors of the next one, whose
-            # numbers are the same.
+            # Not kept beyond the session: actors of the next one have the same numbers.
             self._actor = self._pid_answer = None
             self.asked.clear()
             self.arrived = {lane: deque() for lane in self.arrived}

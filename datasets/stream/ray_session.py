@@ -1,5 +1,6 @@
 """A connection to Ray."""
 
+import gc
 import os
 import shutil
 import signal
@@ -46,6 +47,7 @@ class RaySession:
 
     def close(self) -> None:
         if self.own and self.ray.is_initialized():
+            gc.collect()  # a handle that is freed later counts for an actor of the next session
             self.ray.shutdown()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
