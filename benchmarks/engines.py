@@ -26,7 +26,7 @@ from datasets.stream.intake import Intake
 from datasets.stream.study import Study
 
 DELAY, FIRST, LANES = 0.05, 50, 8
-SLOW, FAST = 10.0, 4000  # seconds of waiting per worker; frames
+SLOW, FAST = 5.0, 4000  # seconds of waiting per worker; frames
 
 
 def main() -> None:

@@ -23,7 +23,8 @@ class Ray:
 
     Without `address` Ray is started here and ended by `close`. With the address of a cluster
     actors are spread over its nodes, which need this checkout at the same path and the same
-    packages.
+    packages. A process that had another session of Ray before cannot use a cluster: its actors
+    are refused.
 
     An actor computes what it was asked for: never more than `ahead` of its frames are asked for,
     on their way, or not yet released, so solvers that are faster than the training are held back
