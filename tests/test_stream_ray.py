@@ -187,7 +187,7 @@ def test_it_listens_on_the_loopback_interface_alone():
 
 def test_a_run_ends_with_the_weights_that_one_process_gives(train):  # noqa: F811
     one = train("one", "online=inproc")
-    many = train("many", "online=ray", "online.faults.kills=2")
+    many = train("many", "online=ray", "online/faults=kills", "online.faults.kills=2")
     assert equal(weights(one), weights(many))
 
 

@@ -189,7 +189,9 @@ def test_a_run_ends_with_the_weights_that_one_process_gives(train, tmp_path):  #
     folder = tmp_path / "run_spool"
     settings = [f"online.engine.folder={folder}", "online.engine.executor=local"]
     one = train("one", "online=inproc")
-    many = train("many", "online=submitit", *settings, "online.faults.kills=2")
+    many = train(
+        "many", "online=submitit", *settings, "online/faults=kills", "online.faults.kills=2"
+    )
     assert equal(weights(one), weights(many)) and not list(folder.iterdir())
 
 

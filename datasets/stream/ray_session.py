@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -60,10 +61,13 @@ class RaySession:
         quiet = {"configure_logging": False, "log_to_driver": False, "job_config": job}
         if address is not None:
             near = address.startswith((f"{LOOPBACK}:", "localhost:"))
+            host, _, port = address.rpartition(":")
             try:
+                if host and port.isdigit():  # Ray would try for minutes
+                    socket.create_connection((host, int(port)), timeout=10.0).close()
                 with on_loopback() if near else nullcontext():
                     self.ray.init(address, **quiet)
-            except ConnectionError as error:
+            except OSError as error:
                 raise ValueError(
                     f"online.engine.address={address}: there is no Ray cluster ({error}); start "
                     "one with `ray start --head`, or leave the address out."
