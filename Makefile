@@ -36,7 +36,7 @@ env: .venv/ready
 	$(python) -m pip install --quiet --no-deps --requirement requirements-alone.lock $(PIP_ARGS)
 	touch $@
 
-# What comparisons and Zarr need besides, at versions that change none of the others.
+# What comparisons, Zarr and clusters need besides, at versions that change none of the others.
 .venv/extras: requirements-extras.lock | .venv/ready
 	$(python) -m pip install --quiet --constraint requirements.lock --requirement requirements-extras.lock $(PIP_ARGS)
 	touch $@

@@ -12,6 +12,17 @@ from datasets.stream.study import Study
 from tests.helpers import compose
 
 PLATE = ("data=heated_plate", "data.resolution=8", "data.pde.num_steps=6")
+CRASHES = """\
+import os
+
+import numpy as np
+
+def solve(parameters, shape, num_steps, dt):
+    for k in range(num_steps + 1):
+        if k == 3 and parameters["mass"] < 5:
+            os.kill(os.getpid(), 9)
+        yield k * dt, {name: np.full(shape, k + parameters["mass"]) for name in FIELDS}
+""".replace("FIELDS", "('displacement', 'velocity')")
 COUNTS = "data.counts={train: 10, valid: 3, test: 3}"
 
 
@@ -21,8 +32,10 @@ def generated(folder, *overrides: str, problem=PLATE) -> Generated:
     return instantiate(compose(settings).data)
 
 
-def study(*overrides: str, lanes: int = 4, stagger: bool = True, faults=None) -> Study:
-    problem = generated("nowhere", *overrides).problem()
+def study(
+    *overrides: str, lanes: int = 4, stagger: bool = True, faults=None, problem=PLATE
+) -> Study:
+    problem = generated("nowhere", *overrides, problem=problem).problem()
     made = Study(
         problem.recipe,
         problem.shape,
@@ -33,6 +46,13 @@ def study(*overrides: str, lanes: int = 4, stagger: bool = True, faults=None) ->
         faults=faults.plain if faults is not None else {},
     )
     return replace(made, frames=made.make()[1].num_frames)
+
+
+def crashing(folder) -> tuple[str, ...]:
+    """Data whose solver ends its process at frame 3 of some simulations."""
+    (folder / "solver.py").write_text(CRASHES)
+    settings = f"{{name: crashing, num_steps: 6, solver: {{path: {folder}/solver.py}}}}"
+    return ("data=python", f"data.pde={settings}", "data.resolution=8")
 
 
 def online(folder, *overrides: str, problem=PLATE, **injected) -> Online:

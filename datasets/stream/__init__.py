@@ -13,11 +13,13 @@ from datasets.stream.online import Online
 from datasets.stream.program import Program
 from datasets.stream.python_solver import PythonSolver
 from datasets.stream.quota import Quota
+from datasets.stream.ray_engine import Ray
 from datasets.stream.recorded import Recorded
 from datasets.stream.reservoir import Reservoir
 from datasets.stream.sampler import AsDrawn
 from datasets.stream.simulation_recipe import SimulationRecipe
 from datasets.stream.sobol import Sobol
+from datasets.stream.submitit_engine import Submitit
 
 __all__ = [
     "AsDrawn",
@@ -34,8 +36,10 @@ __all__ = [
     "Program",
     "PythonSolver",
     "Quota",
+    "Ray",
     "Recorded",
     "Reservoir",
     "SimulationRecipe",
     "Sobol",
+    "Submitit",
 ]

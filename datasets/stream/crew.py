@@ -43,6 +43,14 @@ class Crew:
         """Whether the lane has nothing to do until it is assigned something."""
         return lane not in self._running and not self._assigned.get(lane)
 
+    def place(self, lane: int) -> tuple[int, int, int]:
+        """Lane, simulation and frame that a lane that does not wait computes next."""
+        if (running := self._running.get(lane)) is not None:
+            assignment, number = running.assignment, running.number
+        else:
+            assignment, number = self._assigned[lane][0], 0
+        return lane, assignment.simulation, max(number, assignment.live)
+
     def step(self, lane: int) -> tuple[Event, bool]:
         """The next event of a lane that does not wait, and whether it ends the lane's turn."""
         running = self._current(lane)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from datasets.stream.events import Assignment, Event
+from datasets.stream.rota import Rota
 from datasets.stream.study import Study
 
 
@@ -14,6 +15,18 @@ class Plan:
 
     assignments: Mapping[int, Sequence[Assignment]]
     position: tuple[int, int] = (0, 0)
+
+    def share(self, number: int, staff: int) -> "Plan":
+        """What worker `number` of `staff` has to do: lanes number, number + staff ..."""
+        mine = {lane: some for lane, some in self.assignments.items() if lane % staff == number}
+        return Plan(mine, self.position)
+
+    def place(self, study: Study) -> tuple[int, int, int]:
+        """Lane, simulation and frame whose turn is the first; zeros if nothing is left."""
+        rota = Rota(study, [lane for lane, some in self.assignments.items() if some], self.position)
+        if (lane := rota.turn()) is None:
+            return 0, 0, 0
+        return lane, self.assignments[lane][0].simulation, self.assignments[lane][0].live
 
 
 @dataclass

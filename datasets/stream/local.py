@@ -14,7 +14,7 @@ import numpy as np
 
 from datasets.stream import messages
 from datasets.stream.engine import Effort, Plan
-from datasets.stream.events import Assignment, Ended, Event, Failed, Frame
+from datasets.stream.events import Assignment, Event, Failed
 from datasets.stream.slots import Slots
 from datasets.stream.study import Study
 from datasets.stream.worker import (
@@ -96,11 +96,6 @@ class Local:
         clients = [client for client in self._staff if client.alive]
         return [client.process.pid for client in clients if client.process.is_alive()]
 
-    def share(self, plan: Plan, number: int) -> dict[int, Sequence[Assignment]]:
-        """What worker `number` has to do."""
-        staff = min(self.workers, self._study.lanes)
-        return {lane: a for lane, a in plan.assignments.items() if lane % staff == number}
-
     def _of(self, lane: int) -> "_Client":
         return self._staff[lane % len(self._staff)]
 
@@ -134,17 +129,16 @@ class _Client:
         self.alive = False
 
     def start(self, plan: Plan) -> None:
-        study, mine = self._engine._study, self._engine.share(plan, self._number)
-        self.arrived: dict[int, deque[Event]] = {lane: deque() for lane in mine}
+        study = self._engine._study
+        mine = plan.share(self._number, len(self._engine._staff))
+        self.arrived: dict[int, deque[Event]] = {lane: deque() for lane in mine.assignments}
         self._freed: list[int] = []
-        begun = [(lane, some[0].simulation, some[0].live) for lane, some in mine.items() if some]
-        if begun:  # until it says more itself
-            self.status[[LANE, SIMULATION, NUMBER]] = begun[0]
+        self.status[[LANE, SIMULATION, NUMBER]] = mine.place(study)  # until it says more itself
         self.status[COMPUTING], self.status[BEAT] = 1, time.monotonic() + FIRST_PATIENCE
         self.pipe, theirs = self._context.Pipe()
         self._poll = select.poll()  # `Connection.poll` makes one for every call
         self._poll.register(self.pipe.fileno(), select.POLLIN)
-        plan_text = messages.plan_to_json(mine, plan.position)
+        plan_text = messages.plan_to_json(mine.assignments, mine.position)
         self.process = self._context.Process(
             target=work,
             args=(theirs, self._slots, self._shared, study.to_json(), plan_text),
@@ -171,8 +165,11 @@ class _Client:
         except (EOFError, OSError):
             self.process.join(5.0)
             return self._lost(f"its process ended with {_exit(self.process.exitcode)}")
-        kind, lane, simulation, number, slot, head, text = messages.unpack(message)
-        self.arrived[lane].append(self._event(kind, lane, simulation, number, slot, head, text))
+        _, lane, _, _, slot, head, _ = messages.unpack(message)
+        state, constants, parameters = self._views[slot]
+        arrays = (state, constants, parameters) if head else (state, None, None)
+        event = messages.event_of(message, arrays, self._releaser(slot))
+        self.arrived[lane].append(event)
         return None
 
     def is_stuck(self) -> bool:
@@ -189,15 +186,6 @@ class _Client:
             self.tell(messages.STOP)
             self.process.join(0.5)
             self._end()
-
-    def _event(self, kind, lane, simulation, number, slot, head, text) -> Event:
-        if kind == messages.ENDED:
-            return Ended(lane, simulation)
-        if kind == messages.FAILED:
-            return Failed(lane, simulation, number, text)
-        state, constants, parameters = self._views[slot]
-        first = (constants, parameters) if head else (None, None)
-        return Frame(lane, simulation, number, state, *first, release=self._releaser(slot))
 
     def _releaser(self, slot: int) -> Callable[[], None]:
         def release() -> None:

@@ -2,10 +2,12 @@
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
-from datasets.stream.events import Assignment
+import numpy as np
+
+from datasets.stream.events import Assignment, Ended, Event, Failed, Frame
 
 FRAME, ENDED, FAILED = b"F", b"E", b"X"  # of the worker
 CREDITS, ASSIGN, REASSIGN, STOP = b"C", b"A", b"R", b"S"  # to it
@@ -23,6 +25,29 @@ def pack(
 def unpack(message: bytes) -> tuple[bytes, int, int, int, int, bool, str]:
     """Kind, lane, simulation, frame, slot, whether it has a head, and text."""
     return *_PLACE.unpack_from(message), message[_PLACE.size :].decode(errors="replace")
+
+
+def report(event: Event, slot: int = 0) -> bytes:
+    """An event without its arrays."""
+    if isinstance(event, Frame):
+        head = event.parameters is not None
+        return pack(FRAME, event.lane, event.simulation, event.number, slot, head)
+    if isinstance(event, Ended):
+        return pack(ENDED, event.lane, event.simulation, 0)
+    text = event.reason.encode()[:MOST_TEXT]
+    return pack(FAILED, event.lane, event.simulation, event.number) + text
+
+
+def event_of(
+    message: bytes, arrays: Sequence[np.ndarray | None], release: Callable[[], None]
+) -> Event:
+    """The event of a report; `arrays` are those of a frame."""
+    kind, lane, simulation, number, _, _, text = unpack(message)
+    if kind == ENDED:
+        return Ended(lane, simulation)
+    if kind == FAILED:
+        return Failed(lane, simulation, number, text)
+    return Frame(lane, simulation, number, *arrays, release=release)
 
 
 def credits(slots: Sequence[int]) -> bytes:

@@ -9,11 +9,10 @@ from multiprocessing.sharedctypes import RawArray
 import numpy as np
 
 from datasets.stream import messages
-from datasets.stream.crew import Crew
-from datasets.stream.events import Event, Failed, Frame
-from datasets.stream.rota import Rota
+from datasets.stream.events import Event, Frame
 from datasets.stream.slots import Slots
 from datasets.stream.study import Study
+from datasets.stream.turns import Turns
 from datasets.workers import prepare
 
 # Cells of the status that a worker shares: where it is, whether and since when it computes, and
@@ -41,66 +40,40 @@ class Worker:
     ):
         self._connection, self._views, self._status = connection, slots.views(), status
         self._free, self._stopped = deque(range(slots.count)), False
-        self._awaited: int | None = None  # the lane that failed and is not reassigned yet
-        self._study, self._crew = study, Crew(study, self._begin)
-        lanes, position = messages.plan_from_json(plan)
-        self._rota = Rota(study, lanes, position)
-        self._last: dict[int, int] = {}
+        self._turns = Turns(study, *messages.plan_from_json(plan), self._begin)
         status[COMPUTING] = 0
-        for lane, assignments in lanes.items():
-            self._reassign(lane, assignments)
 
     def run(self) -> None:
-        while not self._stopped and (lane := self._rota.turn()) is not None:
-            while self._connection.poll():
+        while not self._stopped:
+            if self._connection.poll():
                 self._listen()
-            if not self._crew.waits(lane):
-                self._take_turn(lane)
-            elif self._study.after(self._last[lane]) is None:
-                self._rota.finish(lane)
+                continue
+            event = self._turns.next()
+            self._pause()
+            if event is not None:
+                self._report(event)
+            elif self._turns.over:
+                self._listen()  # its frames may still lie in the slots
             else:
                 self._wait()
-        while not self._stopped:  # its frames may still lie in the slots
-            self._listen()
-
-    def _take_turn(self, lane: int) -> None:
-        """Up to a frame that counts as a turn, or until there is something to wait for."""
-        over = False
-        while not (over or self._stopped or self._crew.waits(lane)):
-            event, over = self._crew.step(lane)
-            self._pause()
-            self._report(event)
-            if isinstance(event, Failed):
-                return
-        if over:
-            self._rota.next()
 
     def _report(self, event: Event) -> None:
+        slot = 0
         if isinstance(event, Frame):
             while not self._free and not self._stopped:
                 self._wait()
-            if not self._stopped:
-                self._send(event, self._free.popleft())
-        elif isinstance(event, Failed):
-            place = (event.lane, event.simulation, event.number)
-            text = event.reason.encode()[: messages.MOST_TEXT]
-            self._awaited = event.lane
-            self._connection.send_bytes(messages.pack(messages.FAILED, *place) + text)
-            while self._awaited is not None and not self._stopped:
-                self._wait()
-        else:
-            message = messages.pack(messages.ENDED, event.lane, event.simulation, 0)
-            self._connection.send_bytes(message)
+            if self._stopped:
+                return
+            slot = self._free.popleft()
+            self._write(event, slot)
+        self._connection.send_bytes(messages.report(event, slot))
 
-    def _send(self, frame: Frame, slot: int) -> None:
+    def _write(self, frame: Frame, slot: int) -> None:
         state, constants, parameters = self._views[slot]
         state[...] = frame.state
-        head = frame.parameters is not None
-        if head:
+        if frame.parameters is not None:
             constants[...] = frame.constants
             parameters[...] = frame.parameters
-        place = (frame.lane, frame.simulation, frame.number)
-        self._connection.send_bytes(messages.pack(messages.FRAME, *place, slot, head))
 
     def _begin(self, lane: int, simulation: int, number: int) -> None:
         """A frame is begun."""
@@ -123,24 +96,9 @@ class Worker:
     def _listen(self) -> None:
         """One message."""
         message = self._connection.recv_bytes()
-        kind = message[:1]
-        if kind == messages.CREDITS:
+        if message[:1] == messages.CREDITS:
             self._free.extend(messages.slots_of(message))
-        elif kind == messages.STOP:
+        elif message[:1] == messages.STOP:
             self._stopped = True
         else:
-            lane, assignments = messages.orders_of(message)
-            if kind == messages.REASSIGN:
-                self._awaited = None
-                self._reassign(lane, assignments)
-            else:
-                self._last[lane] = assignments[-1].simulation
-                for assignment in assignments:
-                    self._crew.assign(lane, assignment)
-
-    def _reassign(self, lane: int, assignments: list) -> None:
-        self._crew.reassign(lane, assignments)
-        if assignments:
-            self._last[lane] = assignments[-1].simulation
-        else:
-            self._rota.finish(lane)
+            self._turns.obey(message)
