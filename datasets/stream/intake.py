@@ -61,7 +61,9 @@ class Intake:
     def start(self) -> None:
         """Begin, or go on from a loaded state."""
         if not self._lanes:
-            self._lanes = {i: deque([self._choose(i)]) for i in self.study.firsts()}
+            self._lanes = {
+                self.study.lane(i): deque([self._choose(i)]) for i in self.study.firsts()
+            }
         self.engine.start(self.study, self._plan())
 
     def forget(self) -> None:

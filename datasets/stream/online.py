@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from torch import distributed as dist
 
 from datasets.recipe import Problem, Recipe
 from datasets.schema import Batch, DataSet, Metadata, Source
@@ -55,6 +56,11 @@ class Online:
     `tolerate` say what becomes of simulations that fail (`Intake`), a number above `largest` is one
     way to fail, and `faults` makes them fail.
     `tee` names a folder in which the stream is recorded (`Tee`), for `Recorded` to give it again.
+
+    Processes of `torch.distributed` divide the simulations: process r of R streams numbers r,
+    r + R, ... with an engine and a buffer of its own, and the same number for each, so that all
+    make the same number of steps whatever fails; the remainder of the division is left out.
+    `batch_size` is that of one process. Such a stream is not recorded, and none is replayed.
     """
 
     def __init__(
@@ -91,8 +97,18 @@ class Online:
             )
         self._whole, self._held_out = dataset, dataset.held_out()
         recipe, shape, data_seed, count, window = dataset.problem()
-        if count < 1:
-            raise ValueError(f"data.counts.train={count}: a stream has at least one simulation.")
+        rank, ranks = _process()
+        if count < ranks:
+            raise ValueError(
+                f"data.counts.train={count}: a stream has at least one simulation for each of "
+                f"{ranks} {'processes' if ranks > 1 else 'process'}."
+            )
+        if ranks > 1 and (tee is not None or isinstance(dataset, Recorded)):
+            raise ValueError(
+                f"{ranks} processes divide the stream, which can be recorded and replayed by one "
+                "only: leave online.tee out, and take data that are solved."
+            )
+        count //= ranks
         study = Study(
             recipe=recipe,
             shape=shape,
@@ -103,6 +119,8 @@ class Online:
             stagger=stagger,
             largest=largest,
             faults=faults.plain,
+            rank=rank,
+            ranks=ranks,
         )
         if isinstance(dataset, Recorded):
             engine = dataset.engine(study, clients=clients, ordered=ordered)
@@ -189,6 +207,11 @@ class _Beginning:
         storage = self._stream.buffer.storage
         rows = torch.as_tensor(np.asarray(indices, dtype=np.int64))
         return self._stream.assembler.batch({n: t[rows] for n, t in storage.parts.items()})
+
+
+def _process() -> tuple[int, int]:
+    """The number of this process among those that train together, and how many they are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def _require_room(capacity: int, watermark: int, lanes: int) -> None:

@@ -22,6 +22,9 @@ class Study:
     simulations j, j + lanes, j + 2 lanes ... one after another. With `stagger` lane j begins
     j/lanes of a simulation later, so that all phases of a solution arrive side by side.
 
+    Where `ranks` processes train one model, each has a study of `count` simulations of its own:
+    simulation k of rank r is number r + ranks k of the whole, and that is what it is called.
+
     No number of a solution may exceed `largest`: one that does has blown up.
 
     All values are plain, so that a study travels as JSON (`to_json`) to whoever computes.
@@ -36,6 +39,8 @@ class Study:
     stagger: bool = True
     largest: float = 1e10
     faults: Mapping[str, Any] = field(default_factory=dict)
+    rank: int = 0
+    ranks: int = 1
 
     def make(self) -> tuple[Simulated, Metadata]:
         """The recipe and what its solutions are. Random numbers are drawn in the alphabetical order
@@ -54,7 +59,7 @@ class Study:
         return dict(found.parameters)
 
     def lane(self, simulation: int) -> int:
-        return simulation % self.lanes
+        return simulation // self.ranks % self.lanes
 
     def offset(self, lane: int) -> int:
         """Ticks before a lane begins."""
@@ -62,12 +67,12 @@ class Study:
 
     def after(self, simulation: int) -> int | None:
         """The next simulation of the same lane."""
-        following = simulation + self.lanes
-        return following if following < self.count else None
+        following = simulation + self.ranks * self.lanes
+        return following if following // self.ranks < self.count else None
 
     def firsts(self) -> Iterator[int]:
         """The first simulation of each lane."""
-        return iter(range(min(self.lanes, self.count)))
+        return (self.rank + self.ranks * k for k in range(min(self.lanes, self.count)))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
