@@ -53,8 +53,8 @@ PROBLEMS = {
     ),
     "navier_stokes": Problem(
         ("data=navier_stokes_1e-3", "data.resolution=32", "data.pde.num_steps=20")
-        + ("data.pde.stepper.substeps=16", "model=fno", "model.width=16", "model.modes=8")
-        + ("model.depth=3", *PLAIN),
+        + ("data.pde.stepper.substeps=16", "data.pde.initial.num_modes=21", "model=fno")
+        + ("model.width=16", "model.modes=8", "model.depth=3", *PLAIN),
         simulations=160,
         samples=20,
         capacity=160,
