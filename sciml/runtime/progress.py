@@ -2,10 +2,12 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from rich.console import RenderableType
+from rich.text import Text
 
 
 def progress(more: Callable[[], Mapping[str, str]] = dict) -> Callback:
@@ -17,18 +19,27 @@ def progress(more: Callable[[], Mapping[str, str]] = dict) -> Callback:
 
 class Bar(RichProgressBar):
     """Lightning's bar with the loss of the last step and the validation error, and nothing else
-    of its own.
+    of its own; what is shown besides has a line below.
     """
 
     def __init__(self, more: Callable[[], Mapping[str, str]]):
         super().__init__()
         self._more = more
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_start(trainer, pl_module)
+        if self.progress is not None:
+            self.progress.get_renderables = self._lines
+
+    def _lines(self) -> Iterable[RenderableType]:
+        yield from type(self.progress).get_renderables(self.progress)
+        if more := self._more():
+            yield Text("  ".join(f"{name} {value}" for name, value in more.items()), style="dim")
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, str]:
         shown = {"loss": "train/loss_step", "validation": "val/relative_l2"}
         found = trainer.progress_bar_metrics
-        own = {name: f"{found[key]:.4f}" for name, key in shown.items() if key in found}
-        return own | dict(self._more())
+        return {name: f"{found[key]:.4f}" for name, key in shown.items() if key in found}
 
 
 class EpochLines(Callback):
