@@ -358,3 +358,15 @@ def test_what_cannot_be_chosen_is_said(tmp_path):
         GaussianProcess(chosen=0.71)
     with pytest.raises(ValueError, match="acquisition='best': variance or upper"):
         GaussianProcess(acquisition="best")
+
+
+@pytest.mark.parametrize(("count", "enough"), [(9, False), (10, True)])
+def test_a_study_in_which_nothing_could_be_chosen_is_refused(tmp_path, count, enough):
+    small = (f"data.counts={{train: {count}, valid: 2, test: 2}}", "online.clients=2")
+    chosen = (*small, "online.buffer.capacity=64", "online.watermark=32")  # of 5 1/3 simulations
+    online(tmp_path, *chosen, "online/sampler=sobol")
+    if enough:
+        online(tmp_path, *chosen, "online/sampler=breed")
+        return
+    with pytest.raises(ValueError, match="9 simulations are chosen before the first training step"):
+        online(tmp_path, *chosen, "online/sampler=breed")

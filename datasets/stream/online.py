@@ -140,6 +140,8 @@ class Online:
             epochs=epochs,
         )
         _require_room(buffer.capacity, limiter.watermark, study.lanes)
+        if sampler.learns:
+            _require_choices(count, limiter.watermark // assembler.per_simulation, study.lanes)
         sampler.start(getattr(maker, "parameters", {}), seed=data_seed)
         intake = Intake(study, engine, sampler, ordered=ordered, retries=retries, tolerate=tolerate)
         storage = Storage(buffer.capacity, assembler.parts)
@@ -225,4 +227,17 @@ def _require_room(capacity: int, watermark: int, lanes: int) -> None:
         raise ValueError(
             f"online.buffer.capacity={capacity} is too small for {lanes} clients, of each of which "
             "it should hold two samples at least; raise it, or lower online.clients."
+        )
+
+
+def _require_choices(count: int, early: int, lanes: int) -> None:
+    """Before anything is learned the simulations of the watermark have been chosen, those under
+    way, and the next of each lane.
+    """
+    if early + 2 * lanes >= count:
+        raise ValueError(
+            f"online.sampler: the parameters of {early + 2 * lanes} simulations are chosen before "
+            f"the first training step, of {count} in all, so no error could have a say; ask for "
+            "more simulations (data.counts.train), lower online.watermark or online.clients, or "
+            "set online/sampler=sobol."
         )
