@@ -16,6 +16,7 @@ from datasets.stream import messages
 from datasets.stream.engine import Effort, Plan
 from datasets.stream.events import Assignment, Event, Failed
 from datasets.stream.slots import Slots
+from datasets.stream.staff import Staff
 from datasets.stream.study import Study
 from datasets.stream.worker import (
     BEAT,
@@ -34,7 +35,7 @@ CREDITS_AT_ONCE = 8
 FIRST_PATIENCE = 120.0  # seconds that a process may take to begin
 
 
-class Local:
+class Local(Staff):
     """`workers` processes, each with one thread, computing lanes w, w + workers, ... of a study.
 
     Frames come through `slots` places of shared memory per worker; a worker without a free one
@@ -50,41 +51,14 @@ class Local:
                 f"workers={workers} and slots={slots} must be at least 1, patience={patience} "
                 "seconds more than 0."
             )
+        super().__init__()
         self.workers, self.slots, self.patience = workers, slots, patience
-        self._staff: list[_Client] = []
-        self._before, self.waited = Effort(), 0.0
 
     def start(self, study: Study, plan: Plan) -> None:
         self._study, (_, self._metadata) = study, study.make()
         self._staff = [_Client(self, number) for number in range(min(self.workers, study.lanes))]
         for client in self._staff:
             client.start(plan)
-
-    def take(self, lane: int | None) -> Event:
-        if lane is None:
-            return self._take_any()
-        client = self._of(lane)
-        while not client.arrived[lane]:
-            if (failed := client.receive()) is not None:
-                return failed
-        return client.arrived[lane].popleft()
-
-    def assign(self, lane: int, assignment: Assignment) -> None:
-        self._of(lane).tell(messages.orders(messages.ASSIGN, lane, [assignment]))
-
-    def reassign(self, lane: int, assignments: Sequence[Assignment]) -> None:
-        self._of(lane).tell(messages.orders(messages.REASSIGN, lane, assignments))
-
-    def revive(self, plan: Plan) -> None:
-        for client in self._staff:
-            if not client.alive:
-                client.start(plan)
-
-    def effort(self) -> Effort:
-        return Effort(
-            self._before.busy + float(sum(client.status[BUSY] for client in self._staff)),
-            self._before.idle + float(sum(client.status[IDLE] for client in self._staff)),
-        )
 
     def close(self) -> None:
         for client in self._staff:
@@ -96,15 +70,10 @@ class Local:
         clients = [client for client in self._staff if client.alive]
         return [client.process.pid for client in clients if client.process.is_alive()]
 
-    def _of(self, lane: int) -> "_Client":
-        return self._staff[lane % len(self._staff)]
-
     def _take_any(self) -> Event:
         while True:
-            for client in self._staff:
-                for queue in client.arrived.values():
-                    if queue:
-                        return queue.popleft()
+            if (event := self._arrived()) is not None:
+                return event
             begin = time.monotonic()
             for client in self._staff:
                 client.hand_back()
@@ -176,14 +145,21 @@ class _Client:
         computing, beat = self.status[COMPUTING], self.status[BEAT]
         return bool(computing) and time.monotonic() - beat > self._engine.patience
 
-    def tell(self, message: bytes) -> None:
+    def tell(self, kind: bytes, lane: int, assignments: Sequence[Assignment]) -> None:
+        self._send(messages.orders(kind, lane, assignments))
+
+    @property
+    def effort(self) -> Effort:
+        return Effort(float(self.status[BUSY]), float(self.status[IDLE]))
+
+    def _send(self, message: bytes) -> None:
         """If it is gone, it will be told by the plan it begins again with."""
         with suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send_bytes(message)
 
     def stop(self) -> None:
         if self.alive:
-            self.tell(messages.STOP)
+            self._send(messages.STOP)
             self.process.join(0.5)
             self._end()
 
@@ -198,7 +174,7 @@ class _Client:
     def hand_back(self) -> None:
         """Free the slots of frames that were released."""
         if self._freed:
-            self.tell(messages.credits(self._freed))
+            self._send(messages.credits(self._freed))
             self._freed.clear()
 
     def _lost(self, reason: str) -> Failed:

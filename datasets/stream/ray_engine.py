@@ -11,6 +11,7 @@ from datasets.stream.engine import Effort, Plan
 from datasets.stream.events import Assignment, Event, Failed
 from datasets.stream.ray_session import RaySession
 from datasets.stream.ray_solver import Answer, RaySolver
+from datasets.stream.staff import Staff
 from datasets.stream.study import Study
 
 FIRST_PATIENCE = 120.0  # seconds that an actor may take to begin
@@ -18,7 +19,7 @@ AT_ONCE = 0.2  # seconds of computing in one answer
 ANSWER = 10.0  # seconds that an actor may take to say where it is
 
 
-class Ray:
+class Ray(Staff):
     """`workers` actors of one CPU each, computing lanes w, w + workers, ... of a study.
 
     Without `address` Ray is started here and ended by `close`. With the address of a cluster
@@ -48,11 +49,10 @@ class Ray:
                 f"workers={workers} and ahead={ahead} must be at least 1, patience={patience} "
                 "seconds more than 0."
             )
+        super().__init__()
         self.workers, self.ahead, self.patience = workers, ahead, patience
         self.address = address
-        self._staff: list[_Client] = []
         self._session: RaySession | None = None
-        self._before, self.waited = Effort(), 0.0
 
     def start(self, study: Study, plan: Plan) -> None:
         self._study, (_, meta) = study, study.make()
@@ -63,32 +63,6 @@ class Ray:
         self._staff = [_Client(self, number) for number in range(workers)]
         for client in self._staff:
             client.start(plan)
-
-    def take(self, lane: int | None) -> Event:
-        if lane is None:
-            return self._take_any()
-        client = self._of(lane)
-        while not client.arrived[lane]:
-            if (failed := client.receive()) is not None:
-                return failed
-        return client.arrived[lane].popleft()
-
-    def assign(self, lane: int, assignment: Assignment) -> None:
-        self._of(lane).tell(messages.ASSIGN, lane, [assignment])
-
-    def reassign(self, lane: int, assignments: Sequence[Assignment]) -> None:
-        self._of(lane).tell(messages.REASSIGN, lane, assignments)
-
-    def revive(self, plan: Plan) -> None:
-        for client in self._staff:
-            if not client.alive:
-                client.start(plan)
-
-    def effort(self) -> Effort:
-        return Effort(
-            self._before.busy + sum(client.effort.busy for client in self._staff),
-            self._before.idle + sum(client.effort.idle for client in self._staff),
-        )
 
     def close(self) -> None:
         self._before = self.effort()
@@ -109,15 +83,10 @@ class Ray:
         """Frames of each actor that are asked for, on their way, or not yet released."""
         return [client.outstanding for client in self._staff]
 
-    def _of(self, lane: int) -> "_Client":
-        return self._staff[lane % len(self._staff)]
-
     def _take_any(self) -> Event:
         while True:
-            for client in self._staff:
-                for queue in client.arrived.values():
-                    if queue:
-                        return queue.popleft()
+            if (event := self._arrived()) is not None:
+                return event
             for client in self._staff:
                 client.ask()
             asked = [client.asked[0][0] for client in self._staff if client.asked]
