@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.stream import BatchReservoir, Fifo, Firo, History, Quota, Reservoir
+from datasets.stream import BatchReservoir, Fifo, Firo, History, Pairs, Quota, Reservoir
 from datasets.stream.buffer import Buffer
 from datasets.stream.limiter import Limiter
 from datasets.stream.storage import Storage
 
 PARTS = {"target": (2, 3), "numbers": (4,), "scalar": ()}
 POLICIES = [(Fifo, 1), (Firo, 1), (Reservoir, 3), (BatchReservoir, 3), (Quota, 3), (History, 4)]
+POLICIES += [(Pairs, 3)]
 every = pytest.mark.parametrize("kind, reuse", POLICIES, ids=lambda v: getattr(v, "__name__", ""))
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from datasets.stream.policy import Policy
 from datasets.stream.storage import Storage
+from datasets.stream.trajectory_storage import TrajectoryStorage
 
 
 class Buffer:
@@ -16,10 +17,10 @@ class Buffer:
 
     `uses[k]` counts the samples that were drawn k times before their row was written anew;
     `mean_age` is the mean number of samples that came between the arrival of a sample and its
-    eviction.
+    eviction. In a `TrajectoryStorage` what is counted are trajectories.
     """
 
-    def __init__(self, storage: Storage, policy: Policy):
+    def __init__(self, storage: Storage | TrajectoryStorage, policy: Policy):
         self.storage, self.policy = storage, policy
         # Of the sample in each row: simulation, frame, draws, and its number among the arrivals.
         self._of = np.full((4, policy.capacity), -1, dtype=np.int64)
