@@ -10,7 +10,7 @@ from tests.streams import COUNTS, PLATE
 
 SMALL = (*PLATE, COUNTS, "model=fully_connected", "model.hidden=[8]", "curvature=none")
 RUN = ("optimizer=adamw", "online=inproc", "online.clients=4", "online.buffer.capacity=16")
-STREAM = re.compile(r"simulations \d+/10  buffer \d+ %  samples/s \d+  reuse \d\.\d  waits \d+ %")
+STREAM = re.compile(r"simulations \d+/10  buffer \d+ %  samples/s \d+  reuse [\d.]+  waits \d+ %")
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -152,10 +152,12 @@ def test_data_that_are_not_generated_cannot_stream(arrays, folder, capsys):
 
 
 @pytest.mark.slow
-def test_twenty_kills_in_a_run_change_nothing(train, tmp_path):  # noqa: F811
-    whole = train("whole", "online=inproc")
+@pytest.mark.parametrize("buffer", ["reservoir", "pairs"])
+def test_twenty_kills_in_a_run_change_nothing(train, tmp_path, buffer):  # noqa: F811
+    chosen = f"online/buffer={buffer}"
+    whole = train("whole", "online=inproc", chosen)
     shared = shared_memory()
-    killed = train("killed", "online=local", "online/faults=kills", "online.engine.slots=1")
+    killed = train("killed", "online=local", "online/faults=kills", "online.engine.slots=1", chosen)
     assert equal(weights(whole), weights(killed))
     record = json.loads((killed / "stream.json").read_text())
     assert record["status"]["restarts"] >= 15 and not record["left_out"]

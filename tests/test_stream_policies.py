@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from datasets.stream import BatchReservoir, Fifo, Firo, History, Quota, Reservoir
+from datasets.stream import BatchReservoir, Fifo, Firo, History, Pairs, Quota, Reservoir
 from datasets.stream.limiter import Limiter
 from tests.lockstep import Lockstep, columns
 
@@ -23,6 +23,7 @@ EVERY = [
     (BatchReservoir, 3),
     (Quota, 3),
     (History, 4),
+    (Pairs, 3.5),
 ]
 every = pytest.mark.parametrize("kind, reuse", EVERY, ids=lambda v: getattr(v, "__name__", ""))
 
@@ -123,7 +124,7 @@ def test_firo_keeps_samples_for_as_long_as_its_threshold():
     assert steady.std() == pytest.approx(CAPACITY, rel=0.1)
 
 
-@pytest.mark.parametrize("kind", [Fifo, Firo, Reservoir, BatchReservoir, Quota, History])
+@pytest.mark.parametrize("kind", [Fifo, Firo, Reservoir, BatchReservoir, Quota, History, Pairs])
 def test_nothing_leaves_unseen(kind):
     reuse = 1 if kind in (Fifo, Firo) else 4
     played = Lockstep(kind(320), samples=6400, batch_size=BATCH, reuse=reuse).run()
@@ -154,7 +155,9 @@ def test_passes_through_the_buffer_stall_the_solvers():
     assert played.longest_gap == pytest.approx((r - 1) * CAPACITY, rel=0.1)
 
 
-@pytest.mark.parametrize("kind, r", [(Reservoir, 2), (Reservoir, 3.5), (History, 4), (History, 7)])
+@pytest.mark.parametrize(
+    "kind, r", [(Reservoir, 2), (Reservoir, 3.5), (History, 4), (History, 7), (Pairs, 2)]
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_stays_unused(kind, r, seed):
     played = Lockstep(kind(320), samples=6413, batch_size=BATCH, reuse=r, seed=seed).run()
@@ -279,6 +282,8 @@ def _rows_by_state(state, policy) -> list[int]:
     if isinstance(policy, BatchReservoir):
         begun = {row // policy.batch_size for row in state["begun"]}
         state = {**state["blocks"], "begun": begun}
+    if isinstance(policy, Pairs):
+        return sorted(range(len(state["uses"])))
     state = state.get("recent", state)
     free = state["free"]["rows"] if isinstance(state["free"], dict) else state["free"]
     lists = (
@@ -340,6 +345,7 @@ def started(policy, **settings):
         (lambda: started(History(20), reuse=1.5), r"fresh=0.5 with reuse=1.5: .* raise fresh"),
         (lambda: started(History(20), batch_size=5), r"2 fresh samples in a batch of 5 are fewer"),
         (lambda: started(BatchReservoir(20)).draw(7, None), r"8 samples give no batch of 7"),
+        (lambda: started(Pairs(20), reuse=0.9), r"0.9 draws per trajectory, .* raise online.reuse"),
         (lambda: Limiter(99, 100, 1, 8), r"watermark=100: only 99 .* ever arrive; lower it, or"),
         (lambda: Limiter(99, 0, 1, 8), "watermark=0 must be at least 1"),
         (lambda: Limiter(99, 9, 1, 100), r"do not fill 1 epochs .* of 100: lower trainer.max_epo"),

@@ -36,7 +36,7 @@ SLOW = pytest.mark.slow
 
 @pytest.mark.parametrize(
     "way",
-    ["online/faults=not_finite", pytest.param("", marks=SLOW)]
+    ["online/faults=not_finite", "online/buffer=pairs", pytest.param("", marks=SLOW)]
     + [pytest.param("online.ordered=false", marks=SLOW)],
 )
 def test_the_run_is_repeated_bit_by_bit(train, tmp_path, way):  # noqa: F811

@@ -10,6 +10,7 @@ from datasets.stream.history import History
 from datasets.stream.inproc import Inproc
 from datasets.stream.local import Local
 from datasets.stream.online import Online
+from datasets.stream.pairs import Pairs
 from datasets.stream.program import Program
 from datasets.stream.python_solver import PythonSolver
 from datasets.stream.quota import Quota
@@ -33,6 +34,7 @@ __all__ = [
     "Inproc",
     "Local",
     "Online",
+    "Pairs",
     "Program",
     "PythonSolver",
     "Quota",

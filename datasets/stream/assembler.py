@@ -9,6 +9,8 @@ from torch import Tensor
 
 from datasets.schema import Batch, Metadata
 from datasets.stream.events import Frame
+from datasets.stream.policy import Policy
+from datasets.stream.storage import Storage
 from datasets.stream.template import Template
 from datasets.windows import Windows
 
@@ -21,7 +23,12 @@ class Assembler:
     parts: `target` [c_out, *space], `numbers` [p], the parameters and the time, and `input`
     [c_in, *space]; where numbers are all that goes in, `input` is left out. A steady map is one
     sample, of constant fields and the one frame.
+
+    What is put into a buffer is an item, here a sample: `per_simulation` of them, each with
+    `per_item` windows that can be drawn, and a buffer should hold `per_client` of them at least.
     """
+
+    unit, per_item, per_client = "samples", 1, 2
 
     def __init__(self, metadata: Metadata, window: Mapping[str, Any] | None):
         self._state = metadata
@@ -90,12 +97,11 @@ class Assembler:
 
     def batch(self, parts: Mapping[str, Tensor]) -> Batch:
         """What a model is trained on, from the parts [b, ...] of its samples."""
-        numbers, target = parts["numbers"], parts["target"]
-        input = parts.get("input")
-        if input is None:
-            space = self.metadata.grid.shape
-            input = numbers.view(*numbers.shape, *[1] * len(space)).expand(-1, -1, *space)
-        return Batch(input, target, numbers, self._coordinates)
+        return batch_of(parts, self._coordinates)
+
+    def storage(self, policy: Policy) -> Storage:
+        """Where the rows that a policy decides over lie."""
+        return Storage(policy.capacity, self.parts)
 
     def _stage(self, lane: "_Lane", start: int, stride: int, number: int) -> None:
         i = self._next_row()
@@ -157,6 +163,15 @@ class Assembler:
             self._places[i] = state["places"][row].numpy()
             for name, kept in state["kept"].items():
                 self._kept[name][i] = kept[row].numpy()
+
+
+def batch_of(parts: Mapping[str, Tensor], coordinates: Tensor) -> Batch:
+    """From `target`, `numbers`, and `input` unless numbers are all that goes in, each [b, ...]."""
+    numbers, input = parts["numbers"], parts.get("input")
+    if input is None:
+        space = coordinates.shape[1:]
+        input = numbers.view(*numbers.shape, *[1] * len(space)).expand(-1, -1, *space)
+    return Batch(input, parts["target"], numbers, coordinates)
 
 
 class _Lane:

@@ -9,23 +9,22 @@ from torch import Tensor
 
 from datasets.stream.policy import Policy
 from datasets.stream.storage import Storage
-
-MOST_USES = 64  # that are told apart
+from datasets.stream.trajectory_storage import TrajectoryStorage
 
 
 class Buffer:
     """A `Storage` whose rows a `Policy` decides over, and what became of each sample.
 
-    `uses[k]` counts the samples that were drawn k times before their row was written anew, the
-    last entry those of `MOST_USES` and more; `mean_age` is the mean number of samples that came
-    between the arrival of a sample and its eviction.
+    `uses[k]` counts the samples that were drawn k times before their row was written anew;
+    `mean_age` is the mean number of samples that came between the arrival of a sample and its
+    eviction. In a `TrajectoryStorage` what is counted are trajectories.
     """
 
-    def __init__(self, storage: Storage, policy: Policy):
+    def __init__(self, storage: Storage | TrajectoryStorage, policy: Policy):
         self.storage, self.policy = storage, policy
         # Of the sample in each row: simulation, frame, draws, and its number among the arrivals.
         self._of = np.full((4, policy.capacity), -1, dtype=np.int64)
-        self.uses = np.zeros(MOST_USES + 1, dtype=np.int64)
+        self.uses = np.zeros(1, dtype=np.int64)
         self.came = self._evicted = self._ages = 0
 
     def room(self) -> int:
@@ -72,7 +71,9 @@ class Buffer:
         """Count what was in `rows` before the samples with these numbers come in."""
         held = self._of[3, rows] >= 0
         old = rows[held]
-        np.add.at(self.uses, np.minimum(self._of[2, old], MOST_USES), 1)
+        found = np.bincount(self._of[2, old], minlength=len(self.uses))
+        found[: len(self.uses)] += self.uses
+        self.uses = found
         self._evicted += len(old)
         self._ages += int((numbers[held] - self._of[3, old]).sum())
 

@@ -17,7 +17,7 @@ class Limiter:
     rates, is known before the first sample arrives, and all ranks of a training that divide a
     study among them stop together. After the last sample has come the remaining r w draws are made
     from what there is. [Cassirer et al. 2021, arXiv:2102.04736, section 3.3, call it samples per
-    insert.]
+    insert.] Samples are counted in what a row of the buffer holds, its `unit`.
     """
 
     samples: int
@@ -25,6 +25,7 @@ class Limiter:
     reuse: float
     batch_size: int
     epochs: int = 1
+    unit: str = "samples"
 
     def __post_init__(self):
         if self.watermark < 1:
@@ -34,12 +35,12 @@ class Limiter:
             )
         if self.watermark > self.samples:
             raise ValueError(
-                f"online.watermark={self.watermark}: only {self.samples} samples will ever arrive; "
-                "lower it, or ask for more simulations (data.counts.train)."
+                f"online.watermark={self.watermark}: only {self.samples} {self.unit} will ever "
+                "arrive; lower it, or ask for more simulations (data.counts.train)."
             )
         if self.steps < 1:
             raise ValueError(
-                f"{self.samples} samples drawn {self.reuse:g} times each do not fill "
+                f"{self.samples} {self.unit} drawn {self.reuse:g} times each do not fill "
                 f"{self.epochs} epochs with batches of {self.batch_size}: lower trainer.max_epochs "
                 "or batch_size, or ask for more simulations (data.counts.train)."
             )

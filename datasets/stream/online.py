@@ -4,27 +4,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import torch
 from torch import distributed as dist
 
 from datasets.recipe import Problem, Recipe
-from datasets.schema import Batch, DataSet, Metadata, Source
+from datasets.schema import DataSet, Source
 from datasets.simulation import Simulated
 from datasets.stream.assembler import Assembler
+from datasets.stream.beginning import Beginning
 from datasets.stream.buffer import Buffer
 from datasets.stream.engine import Engine
 from datasets.stream.faults import Faults, Strikes
 from datasets.stream.intake import Intake
 from datasets.stream.limiter import Limiter
 from datasets.stream.loader import StreamLoader
+from datasets.stream.pairs import Pairs
 from datasets.stream.policy import Policy
 from datasets.stream.recorded import Recorded
 from datasets.stream.sampler import Sampler
-from datasets.stream.storage import Storage
 from datasets.stream.stream import Stream
 from datasets.stream.study import Study
 from datasets.stream.tee import Tee
+from datasets.stream.whole import WholeTrajectories
 
 
 @runtime_checkable
@@ -47,9 +47,10 @@ class Online:
 
     Simulations are computed by `engine`, `clients` of them at a time, beginning one after another
     unless `stagger=false`, and their samples go through `buffer` into batches: `reuse` draws per
-    sample on average, the first one when `watermark` samples are in. Validation and test samples
-    are those of `dataset`, which no simulation of the stream shares random numbers with; they are
-    solved once and kept.
+    sample on average, the first one when `watermark` samples are in. With `Pairs` the watermark
+    counts whole trajectories, and `reuse` the draws per window of these. Validation and test
+    samples are those of `dataset`, which no simulation of the stream shares random numbers with;
+    they are solved once and kept.
 
     `sampler` chooses parameters. With `ordered=false` frames are taken as they come, which is
     faster where simulations take very different times, and not repeatable. `retries` and
@@ -129,34 +130,37 @@ class Online:
         if not isinstance(maker, Simulated):
             raise ValueError(f"online: {type(maker).__name__} cannot be followed frame by frame.")
         study = replace(study, frames=metadata.num_frames or 1)
-        assembler = Assembler(metadata, window)
-        samples = count * assembler.per_simulation
-        buffer.start(batch_size=batch_size, reuse=reuse, samples=samples, seed=seed)
+        # Rows of `Pairs` are trajectories, those of other policies samples.
+        gather = WholeTrajectories if isinstance(buffer, Pairs) else Assembler
+        assembler = gather(metadata, window)
+        samples, draws = count * assembler.per_simulation, reuse * assembler.per_item
+        buffer.start(batch_size=batch_size, reuse=draws, samples=samples, seed=seed)
         limiter = Limiter(
             samples=samples,
             watermark=buffer.watermark() if watermark is None else watermark,
-            reuse=reuse,
+            reuse=draws,
             batch_size=batch_size,
             epochs=epochs,
+            unit=assembler.unit,
         )
-        _require_room(buffer.capacity, limiter.watermark, study.lanes)
+        _require_room(assembler, buffer.capacity, limiter, study.lanes)
         if sampler.learns:
             _require_choices(count, limiter.watermark // assembler.per_simulation, study.lanes)
+        self._reuse = reuse
         sampler.start(getattr(maker, "parameters", {}), seed=data_seed)
         intake = Intake(study, engine, sampler, ordered=ordered, retries=retries, tolerate=tolerate)
-        storage = Storage(buffer.capacity, assembler.parts)
         strikes = Strikes(faults.kills, count * study.frames, seed) if faults.kills else None
         splits = dataset.facts_of_problem()["splits"]
         held_out = {split: splits[split] for split in ("valid", "test")}
         recorder = Tee(tee, study, window, held_out) if tee is not None else None
-        filled = Buffer(storage, buffer)
+        filled = Buffer(assembler.storage(buffer), buffer)
         self.stream = Stream(intake, assembler, filled, limiter, strikes, recorder)
         self._loader = StreamLoader(self.stream, epochs)
 
     def source(self, split: str, resolution: int | Sequence[int] | None = None) -> Source:
         """Of the training split what is in the buffer when the watermark is reached."""
         if split == "train":
-            return _Beginning(self.stream)
+            return Beginning(self.stream)
         return self._held_out.source(split, resolution)
 
     def loader(self) -> StreamLoader:
@@ -181,9 +185,11 @@ class Online:
             "buffer": type(self.stream.buffer.policy).__name__,
             "sampler": type(intake.sampler).__name__,
             "capacity": self.stream.buffer.policy.capacity,
+            "unit": self.stream.assembler.unit,
+            "windows": self.stream.assembler.per_item,
             "clients": intake.study.lanes,
             "watermark": limiter.watermark,
-            "reuse": limiter.reuse,
+            "reuse": self._reuse,
             "steps": limiter.steps,
             "ordered": intake.ordered,
         }
@@ -193,40 +199,32 @@ class Online:
         self.stream.close()
 
 
-class _Beginning:
-    """The samples that are in the buffer before the first batch is drawn (a `Source`)."""
-
-    def __init__(self, stream: Stream):
-        self._stream = stream
-        self.metadata: Metadata = stream.assembler.metadata
-
-    def __len__(self) -> int:
-        self._stream.fill()
-        return self._stream.inserted
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        self._stream.fill()
-        storage = self._stream.buffer.storage
-        rows = torch.as_tensor(np.asarray(indices, dtype=np.int64))
-        return self._stream.assembler.batch({n: t[rows] for n, t in storage.parts.items()})
-
-
 def _process() -> tuple[int, int]:
     """The number of this process among those that train together, and how many they are."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def _require_room(capacity: int, watermark: int, lanes: int) -> None:
-    """Before anything starts: what could only end in waiting for each other."""
-    if watermark > capacity:
+def _require_room(
+    assembler: Assembler | WholeTrajectories, capacity: int, limiter: Limiter, lanes: int
+) -> None:
+    """Before anything starts: what could only end in waiting for each other, or in batches of the
+    same few.
+    """
+    unit, least = assembler.unit, assembler.per_client * lanes
+    if limiter.watermark > capacity:
         raise ValueError(
-            f"online.watermark={watermark}: the buffer holds {capacity} samples; lower the "
+            f"online.watermark={limiter.watermark}: the buffer holds {capacity} {unit}; lower the "
             "watermark, or raise online.buffer.capacity."
         )
-    if capacity < 2 * lanes:
+    if capacity * assembler.per_item < limiter.batch_size:
         raise ValueError(
-            f"online.buffer.capacity={capacity} is too small for {lanes} clients, of each of which "
-            "it should hold two samples at least; raise it, or lower online.clients."
+            f"online.buffer.capacity={capacity} {unit} have {capacity * assembler.per_item} "
+            f"windows, not a batch of {limiter.batch_size}; raise it, or lower batch_size."
+        )
+    if capacity < least:
+        raise ValueError(
+            f"online.buffer.capacity={capacity} is too small for {lanes} clients: it should hold "
+            f"{least} {unit} at least; raise it, or lower online.clients."
         )
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.stream.outputs import Outputs
+
 
 class Storage:
     """`capacity` samples, each of the named `parts` one contiguous float32 tensor [capacity, ...].
@@ -20,7 +22,7 @@ class Storage:
         # fast from them.
         self._arrays = {n: np.zeros((capacity, *shape), np.float32) for n, shape in parts.items()}
         self.parts = {name: torch.from_numpy(array) for name, array in self._arrays.items()}
-        self._outputs: dict[int, list[dict[str, Tensor]]] = {}
+        self._outputs = Outputs(parts)
 
     def put(self, rows: np.ndarray, block: Mapping[str, np.ndarray]) -> None:
         """Write block [k, ...] of each part into rows [k], int64."""
@@ -30,26 +32,19 @@ class Storage:
             array[places] = block[name]
 
     def get(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """The rows [k] of each part, [k, ...]; good until the call after the next for as many.
-
-        Two outputs take turns, so that a step may still be at work on a batch while the next one
-        is gathered. They lie in pinned memory where there is a GPU.
-        """
-        turn = self._outputs.setdefault(len(rows), [])
-        if len(turn) < 2:
-            turn.append(self._output(len(rows)))
-        turn.reverse()
-        found, index = turn[0], torch.from_numpy(rows)
+        """The rows [k] of each part, [k, ...]; good until the call after the next for as many."""
+        found, index = self._outputs.next(len(rows)), torch.from_numpy(rows)
         for name, part in self.parts.items():
             torch.index_select(part, 0, index, out=found[name])
         return dict(found)
 
-    def _output(self, count: int) -> dict[str, Tensor]:
-        pinned = torch.cuda.is_available()
-        return {
-            name: torch.zeros(count, *part.shape[1:], pin_memory=pinned)
-            for name, part in self.parts.items()
-        }
+    def count(self, rows: int) -> int:
+        """Samples that the first rows give to whom asks for samples by number."""
+        return rows
+
+    def first(self, numbers: np.ndarray) -> dict[str, Tensor]:
+        """Those samples, in new memory."""
+        return {name: part[torch.from_numpy(numbers)] for name, part in self.parts.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.parts)

@@ -10,9 +10,10 @@ from datasets.schema import Batch
 from datasets.stream.assembler import Assembler
 from datasets.stream.buffer import Buffer
 from datasets.stream.faults import Strikes
-from datasets.stream.intake import Intake
+from datasets.stream.intake import Intake, StudyFailed
 from datasets.stream.limiter import Limiter
 from datasets.stream.tee import Tee
+from datasets.stream.whole import WholeTrajectories
 
 
 class Stream:
@@ -28,7 +29,7 @@ class Stream:
     def __init__(
         self,
         intake: Intake,
-        assembler: Assembler,
+        assembler: Assembler | WholeTrajectories,
         buffer: Buffer,
         limiter: Limiter,
         strikes: Strikes | None = None,
@@ -38,6 +39,8 @@ class Stream:
         self._strikes = strikes
         self.intake, self.assembler = intake, assembler
         self.buffer, self.limiter = buffer, limiter
+        # As many as hold a batch.
+        self._at_once = max(1, limiter.batch_size // assembler.per_item)
         self.batches = self.inserted = 0
         self.waited = 0.0  # seconds that the training waited for solvers, from the first batch on
         self.simulations = np.empty(0, np.int64)  # of the samples of the last batch
@@ -69,7 +72,7 @@ class Stream:
             self.intake.start()
             self._started = True
         while self.inserted < count and self.buffer.room() > 0:
-            wanted = min(count - self.inserted, self.limiter.batch_size)  # at once
+            wanted = min(count - self.inserted, self._at_once)
             while len(self.assembler) < wanted and self._receive():
                 pass
             ready = min(len(self.assembler), wanted, self.buffer.room())
@@ -77,6 +80,12 @@ class Stream:
                 break
             self.buffer.put(*self.assembler.take(ready))
             self.inserted += ready
+        if self._over and not self.inserted:
+            raise StudyFailed(
+                f"none of the {self.limiter.samples} {self.limiter.unit} came: "
+                f"{len(self.intake.quarantined)} simulations were left out before. Mend the solver "
+                "or its parameters; online.tolerate=0 says why the first one fails."
+            )
         while self.inserted >= self.limiter.samples and self._receive():
             pass  # hear of the ends of the last simulations
 
@@ -96,9 +105,10 @@ class Stream:
 
     def status(self) -> dict[str, float]:
         """How far it is: simulations `done` of `simulations`, samples `arrived` of `samples`, the
-        `fill` of the buffer and the share in it that is `unseen`, draws per sample so far
-        (`reuse`), seconds that the training `waited` for solvers, and that solvers were `busy` and
-        `idle`, `restarts` of simulations and how many were `left_out`.
+        `fill` of the buffer and the share in it that is `unseen`, draws so far per window that
+        arrived (`reuse`), seconds that the training `waited` for solvers, and that solvers were
+        `busy` and `idle`, `restarts` of simulations and how many were `left_out`. Samples are
+        counted in the `unit` of the assembler.
         """
         intake, effort = self.intake, self.intake.engine.effort()
         drawn = self.batches * self.limiter.batch_size
@@ -110,7 +120,7 @@ class Stream:
             "batches": self.batches,
             "fill": self.buffer.filled / self.buffer.policy.capacity,
             "unseen": self.buffer.unseen,
-            "reuse": drawn / max(self.inserted, 1),
+            "reuse": drawn / max(self.inserted * self.assembler.per_item, 1),
             "waited": self.waited,
             "busy": effort.busy,
             "idle": effort.idle,

@@ -21,14 +21,18 @@ def section(record: Mapping[str, Any]) -> dict[str, Any]:
     engine = f"{record['engine']}, {record['clients']} clients"
     order = "frames in a fixed order" if record["ordered"] else "frames as they came"
     left_out = record["left_out"]
+    unit, one, least = _units(record)
+    holds = f"{count(record['capacity'])} {unit}"
+    if least != one:
+        holds += f" of {count(record['windows'])} {least}s each"
     rows = [
         ("Simulations", f"{count(now['done'])} of {count(now['simulations'])}"),
-        ("Samples", f"{count(now['arrived'])} of {count(now['samples'])}"),
+        (unit.capitalize(), f"{count(now['arrived'])} of {count(now['samples'])}"),
         ("Computed by", f"{engine}, {order}"),
-        ("Buffer", f"{record['buffer']}, {count(record['capacity'])} samples"),
-        ("First step after", f"{count(record['watermark'])} samples"),
+        ("Buffer", f"{record['buffer']}, {holds}"),
+        ("First step after", f"{count(record['watermark'])} {unit}"),
         ("Steps", f"{count(record['steps'])}, known before the start"),
-        ("Draws per sample", f"{number(now['reuse'])} (planned {number(record['reuse'])})"),
+        (f"Draws per {least}", f"{number(now['reuse'])} (planned {number(record['reuse'])})"),
         ("Parameters chosen by", record["sampler"]),
         ("Training waited", _share(now["waited"], now["seconds"])),
         ("Solvers waited", _share(now["idle"], now["busy"] + now["idle"])),
@@ -36,7 +40,8 @@ def section(record: Mapping[str, Any]) -> dict[str, Any]:
         ("Left out", count(len(left_out))),
     ]
     if evicted:
-        rows.insert(7, ("Draws of a sample", f"{number(mean)} ± {number(deviation)} until evicted"))
+        until = f"{number(mean)} ± {number(deviation)} until evicted"
+        rows.insert(7, (f"Draws of a {one}", until))
     return {"rows": rows, "left_out": [_entry(one) for one in left_out[:LEFT_OUT]]}
 
 
@@ -82,10 +87,17 @@ def waiting(record: Mapping[str, Any]) -> Figure:
     axes.set(xlabel="step", ylabel="share of time waited (%)", ylim=(0, 104))
     other = axes.twinx()
     other.plot(steps, np.diff(curves["arrived"]) / seconds, color=COLOURS[2], lw=1, ls=":")
-    other.set(ylabel="samples per second (dotted)")
+    other.set(ylabel=f"{_units(record)[0]} per second (dotted)")
     other.set_ylim(bottom=0)
     axes.legend(loc="best")
     return figure
+
+
+def _units(record: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What a buffer holds, several and one of it, and what is drawn from these."""
+    if record.get("unit", "samples") == "samples":
+        return "samples", "sample", "sample"
+    return "trajectories", "trajectory", "window"
 
 
 def _share(part: float, whole: float) -> str:

@@ -33,14 +33,15 @@ class StreamView(Callback):
     def shown(self) -> dict[str, str]:
         """For a line of progress."""
         now = self._status()
+        unit, rate = self._facts["unit"], now["arrived"] / max(now["seconds"], 1e-9)
         waits = f"{100 * now['waited'] / max(now['seconds'], 1e-9):.0f} %"
         solvers = f"{100 * now['idle'] / max(now['busy'] + now['idle'], 1e-9):.0f} %"
         left_out = {"left out": f"{now['left_out']:.0f}"} if now["left_out"] else {}
         return {
             "simulations": f"{now['done']:.0f}/{now['simulations']:.0f}",
             "buffer": f"{100 * now['fill']:.0f} %",
-            "samples/s": f"{now['arrived'] / max(now['seconds'], 1e-9):.0f}",
-            "reuse": f"{now['reuse']:.1f}",
+            f"{unit}/s": f"{rate:.{1 if rate < 10 else 0}f}",
+            "reuse": f"{now['reuse']:.3g}",
             "waits": f"{waits} (solvers {solvers})",
             **left_out,
         }
