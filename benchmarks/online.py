@@ -6,7 +6,8 @@ PROBLEM is heat (fully connected), burgers or navier_stokes (FNO). N simulations
 the solver and S steps that of the training, S such that a sample of the stream is drawn four times;
 `tenth` and `all` train as many steps on a tenth of the simulations, and on all of them, shuffled.
 `fifo` and `firo` draw every sample once and so make S / 4 steps; with `_4` they have four times
-the simulations and S steps. In rows named `together` clients do not begin one after another.
+the simulations and S steps. In rows named `together` clients do not begin one after another. `pairs`
+keeps as many whole solutions as have the windows that the other buffers hold.
 
 Every row is tried with each learning rate by seed 3, and the validation error chooses; seeds 0, 1
 and 2 (weights, order of samples, draws of the buffer) then give the errors on test data, which

@@ -86,12 +86,13 @@ class Row:
         if self.buffer is None:
             epochs = problem.steps * problem.batch_size // (count * problem.samples)
             return [*chosen, f"trainer.max_epochs={epochs}"]
+        rows = problem.capacity // (problem.samples if self.buffer == "pairs" else 1)
         return [
             *chosen,
             f"trainer.max_epochs={problem.epochs}",
             "online=inproc",
             f"online/buffer={self.buffer}",
-            f"online.buffer.capacity={problem.capacity}",
+            f"online.buffer.capacity={rows}",
             f"online.clients={problem.clients}",
             f"online.reuse={self.reuse or problem.reuse}",
             f"online.stagger={str(self.stagger).lower()}",
@@ -105,6 +106,7 @@ ROWS = {
     "history": Row("history"),
     "quota": Row("quota"),
     "batch_reservoir": Row("batch_reservoir"),
+    "pairs": Row("pairs"),
     "fifo": Row("fifo", reuse=1),
     "firo": Row("firo", reuse=1),
     "fifo_4": Row("fifo", share=4, reuse=1),
