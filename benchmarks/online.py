@@ -6,14 +6,15 @@ PROBLEM is heat (fully connected), burgers or navier_stokes (FNO). N simulations
 the solver and S steps that of the training, S such that a sample of the stream is drawn four times;
 `tenth` and `all` train as many steps on a tenth of the simulations, and on all of them, shuffled.
 `fifo` and `firo` draw every sample once and so make S / 4 steps; with `_4` they have four times
-the simulations and S steps. In rows named `together` clients do not begin one after another. `pairs`
-keeps as many whole solutions as have the windows that the other buffers hold.
+the simulations and S steps. In rows named `together` clients do not begin one after another.
+`pairs` keeps as many whole solutions as have the windows that the other buffers hold.
 
 Every row is tried with each learning rate by seed 3, and the validation error chooses; seeds 0, 1
 and 2 (weights, order of samples, draws of the buffer) then give the errors on test data, which
-nothing else has seen, with 95 % t-intervals. Simulations are those of data seed 0 throughout. They
-are computed by the process that trains, so errors do not depend on the machine's load. Results are
-kept in lines of JSON below `--keep`, and what is there is not computed again.
+nothing else has seen, with 95 % t-intervals. Simulations are those of data seed 0 throughout. Each
+stream is recorded once and replayed, which gives bitwise what the solver gives, so errors do not
+depend on the machine's load. Recordings and results, in lines of JSON, are kept below `--keep`, and
+what is there is not computed again.
 
 Errors are means over test samples of the relative L2 error, and their 99 % quantile. The paper that
 the buffers come from reports by how much its validation error falls against training on a fixed
@@ -25,6 +26,7 @@ import argparse
 import contextlib
 import io
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -35,8 +37,9 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.models import composed
-from benchmarks.online_problems import PROBLEMS, ROWS, Problem
+from benchmarks.online_problems import PROBLEMS, ROWS
 from benchmarks.result import Target, emit, half_width
+from datasets.build import instantiate
 from sciml.evaluation.run_folder import read_run
 from sciml.run import run
 from sciml.runtime.run_folder import RunFolder
@@ -73,7 +76,7 @@ class Kept:
     def get(self, problem: str, row: str, rate: float, seed: int) -> dict:
         about = {"problem": problem, "row": row, "rate": rate, "seed": seed}
         if self._key(about) not in self._found:
-            result = about | _train(PROBLEMS[problem], row, rate, seed)
+            result = about | _train(problem, row, rate, seed, self._path.parent)
             self._found[self._key(about)] = result
             with self._path.open("a") as file:
                 file.write(json.dumps(result) + "\n")
@@ -85,8 +88,12 @@ class Kept:
         return tuple(about[key] for key in ("problem", "row", "rate", "seed"))
 
 
-def _train(problem: Problem, row: str, rate: float, seed: int) -> dict:
-    chosen = [*ROWS[row].overrides(problem), f"optimizer.lr={rate}", f"seed={seed}", "name=online"]
+def _train(name: str, row: str, rate: float, seed: int, keep: Path) -> dict:
+    problem, settings = PROBLEMS[name], [f"optimizer.lr={rate}", f"seed={seed}", "name=online"]
+    data = ROWS[row].data(problem)
+    if ROWS[row].buffer is not None:
+        data = ["data=replay", f"path={_recorded(name, row, keep)}"]
+    chosen = [*data, *ROWS[row].overrides(problem), *settings]
     config, begin = composed(chosen), time.monotonic()
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder = RunFolder(Path(name))
@@ -104,6 +111,27 @@ def _train(problem: Problem, row: str, rate: float, seed: int) -> dict:
         "rollout": {key: float(value) for key, value in rollouts.items()},
         "seconds": time.monotonic() - begin,
     }
+
+
+def _recorded(name: str, row: str, keep: Path) -> Path:
+    """The folder of the stream of this row."""
+    problem, settings = PROBLEMS[name], ROWS[row]
+    start = "staggered" if settings.stagger else "together"
+    folder = (keep / f"{name}-{settings.count(problem)}-{start}").absolute()
+    if not folder.is_dir():
+        made = folder.with_suffix(".part")
+        shutil.rmtree(made, ignore_errors=True)
+        chosen = [*settings.data(problem), *settings.overrides(problem), "name=online"]
+        config = composed([*chosen, f"online.tee={made}"])
+        dataset, shared = instantiate(config.data), {"epochs": 1, "seed": 0}
+        size = problem.batch_size
+        with contextlib.closing(
+            instantiate(config.online, dataset=dataset, batch_size=size, **shared)
+        ) as online:
+            for _ in online.loader():
+                pass
+        made.rename(folder)
+    return folder
 
 
 def _row(problem: str, name: str, kept: Kept, quick: bool) -> dict:

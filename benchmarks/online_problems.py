@@ -13,7 +13,8 @@ class Problem:
     than that of all of them.
     """
 
-    overrides: tuple[str, ...]
+    data: tuple[str, ...]
+    model: tuple[str, ...]
     simulations: int
     samples: int
     capacity: int
@@ -33,7 +34,8 @@ class Problem:
 PLAIN = ("curvature=none", "optimizer=adamw", "+optimizer.fused=true", "threads=1", ONE_CYCLE)
 PROBLEMS = {
     "heat": Problem(
-        ("data=heated_plate", "model=fully_connected", "model.hidden=[256,256]", *PLAIN),
+        ("data=heated_plate",),
+        ("model=fully_connected", "model.hidden=[256,256]", *PLAIN),
         simulations=480,
         samples=50,
         capacity=1200,
@@ -42,8 +44,8 @@ PROBLEMS = {
         bars=(0.30, 0.40),
     ),
     "burgers": Problem(
-        ("data=burgers_decay", "model=fno", "model.width=16", "model.modes=16", "model.depth=3")
-        + PLAIN,
+        ("data=burgers_decay",),
+        ("model=fno", "model.width=16", "model.modes=16", "model.depth=3", *PLAIN),
         simulations=640,
         samples=20,
         capacity=640,
@@ -53,8 +55,8 @@ PROBLEMS = {
     ),
     "navier_stokes": Problem(  # the forced flow, without the decay of what it begins with
         ("data=navier_stokes_1e-3", "data.resolution=32", "data.pde.num_steps=20")
-        + ("data.pde.stepper.substeps=16", "data.pde.initial.num_modes=21", "data.window.first=5")
-        + ("model=fno", "model.width=16", "model.modes=8", "model.depth=3", *PLAIN),
+        + ("data.pde.stepper.substeps=16", "data.pde.initial.num_modes=21", "data.window.first=5"),
+        ("model=fno", "model.width=16", "model.modes=8", "model.depth=3", *PLAIN),
         simulations=160,
         samples=15,
         capacity=160,
@@ -78,14 +80,21 @@ class Row:
     reuse: int | None = None
     stagger: bool = True
 
-    def overrides(self, problem: Problem) -> list[str]:
-        count = round(self.share * problem.simulations)
+    def count(self, problem: Problem) -> int:
+        return round(self.share * problem.simulations)
+
+    def data(self, problem: Problem) -> list[str]:
+        """Where the samples come from when nothing is recorded."""
         valid, test = problem.held_out
-        chosen = [*problem.overrides, f"batch_size={problem.batch_size}"]
-        chosen.append(f"data.counts={{train: {count}, valid: {valid}, test: {test}}}")
+        counts = f"{{train: {self.count(problem)}, valid: {valid}, test: {test}}}"
+        return [*problem.data, f"data.counts={counts}"]
+
+    def overrides(self, problem: Problem) -> list[str]:
+        """All the rest."""
+        chosen = [*problem.model, f"batch_size={problem.batch_size}"]
         if self.buffer is None:
-            epochs = problem.steps * problem.batch_size // (count * problem.samples)
-            return [*chosen, f"trainer.max_epochs={epochs}"]
+            drawn = self.count(problem) * problem.samples
+            return [*chosen, f"trainer.max_epochs={problem.steps * problem.batch_size // drawn}"]
         rows = problem.capacity // (problem.samples if self.buffer == "pairs" else 1)
         return [
             *chosen,
