@@ -77,7 +77,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(train, tmp_path, buffer, st
     assert equal(weights(whole), weights(rest))
 
 
-@pytest.mark.parametrize("buffer", ["reservoir", "pairs"])
+@pytest.mark.parametrize("buffer", ["reservoir", pytest.param("pairs", marks=pytest.mark.slow)])
 def test_who_computes_does_not_matter(train, tmp_path, buffer):
     """Begun by processes, continued by this one; the weights are those of this one alone."""
     chosen = (f"online/buffer={buffer}", *BUFFERS[buffer])

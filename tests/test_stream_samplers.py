@@ -268,7 +268,7 @@ def test_without_the_callback_nothing_is_learned(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "method",
     [
-        (),
+        pytest.param((), marks=pytest.mark.slow),
         ("curvature=kfac", "curvature.factor_period=1", "curvature.samples=null"),
         pytest.param(("curvature=newton_cg",), marks=pytest.mark.slow),
         pytest.param(("optimizer=lbfgs", "curvature=none"), marks=pytest.mark.slow),
