@@ -93,6 +93,13 @@ def test_a_map_of_the_time_has_no_roll_out():
     assert evaluate_rollout(lambda a: a, windows, 1, **OPTIONS) is None
 
 
+@pytest.mark.parametrize(("every", "rolls"), [(3, True), (4, False)])
+def test_a_map_of_the_first_frame_has_no_roll_out(every, rolls):
+    windows = Windows(trajectories(0.9, 5), stride=(1, 4), every=every)
+    found = evaluate_rollout(lambda a: 0.9 * a[:, :1], windows, 1, **OPTIONS)
+    assert (found is not None) == rolls
+
+
 @pytest.mark.parametrize("bad", ["nan", "growth"])
 def test_a_blow_up_is_counted_and_stays(bad):
     """Sample 1 fails at its third frame; the others go on, and the mean is infinite, not NaN."""

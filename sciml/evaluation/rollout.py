@@ -30,12 +30,13 @@ def evaluate_rollout(
 
     `step` may be a trained task or, where a window is one frame and nothing else, a numerical
     solver. Fields that are given, parameters and lead times enter as the data say; all other
-    fields are the step's own. None if there is but one frame to predict, or no frame goes in.
+    fields are the step's own. None if there is but one frame to predict, if no frame goes in, or if
+    windows begin at the first frame alone: a model of (u(0), t) -> u(t) never saw another one.
 
     A roll-out has blown up once it is not finite or its norm exceeds `BLOW_UP` times the largest
     one of the truth so far; from then on its error is infinite and its correlation 0.
     """
-    if windows.history == 0:
+    if windows.history == 0 or _from_the_first_alone(windows):
         return None
     found = [
         row
@@ -112,11 +113,21 @@ def _alike(windows: Windows, size: int) -> Iterator[list[int]]:
         yield from (same[start : start + size] for start in range(0, len(same), size))
 
 
+def _from_the_first_alone(windows: Windows) -> bool:
+    """Whether windows could begin at later frames of the trajectories, and `every` forbids it."""
+    span = (windows.history + windows.horizon - 1) * windows.strides[0] + 1
+    ends = (_last(windows, i) - windows.first - span for i in range(len(windows.trajectories)))
+    return all(0 < rest < windows.every for rest in ends)
+
+
+def _last(windows: Windows, index: int) -> int:
+    frames = len(windows.trajectories.times(index))
+    return frames if windows.last is None else min(windows.last, frames)
+
+
 def _places(windows: Windows, index: int) -> list[int]:
     """The frames of a roll-out, the input's among them, in the smallest stride."""
-    frames = len(windows.trajectories.times(index))
-    last = frames if windows.last is None else min(windows.last, frames)
-    return list(range(windows.first, last, windows.strides[0]))
+    return list(range(windows.first, _last(windows, index), windows.strides[0]))
 
 
 def _measured(u: Tensor, truth: Tensor, start: Tensor, blown: Tensor) -> np.ndarray:
