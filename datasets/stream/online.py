@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,6 +20,7 @@ from datasets.stream.limiter import Limiter
 from datasets.stream.loader import StreamLoader
 from datasets.stream.policy import Policy
 from datasets.stream.recorded import Recorded
+from datasets.stream.recording import Recording
 from datasets.stream.sampler import Sampler
 from datasets.stream.storage import Storage
 from datasets.stream.stream import Stream
@@ -89,6 +91,8 @@ class Online:
             raise ValueError(
                 f"online.retries={retries} must not be negative, tolerate={tolerate} a share."
             )
+        recording = dataset.recording if isinstance(dataset, Recorded) else None
+        _require_folder(tee, recording)
         self._whole, self._held_out = dataset, dataset.held_out()
         recipe, shape, data_seed, count, window = dataset.problem()
         if count < 1:
@@ -104,9 +108,9 @@ class Online:
             largest=largest,
             faults=faults.plain,
         )
-        if isinstance(dataset, Recorded):
+        if recording is not None:
             engine = dataset.engine(study, clients=clients, ordered=ordered)
-            study = dataset.recording.study
+            study = recording.study
         maker, metadata = study.make()
         if not isinstance(maker, Simulated):
             raise ValueError(f"online: {type(maker).__name__} cannot be followed frame by frame.")
@@ -189,6 +193,19 @@ class _Beginning:
         storage = self._stream.buffer.storage
         rows = torch.as_tensor(np.asarray(indices, dtype=np.int64))
         return self._stream.assembler.batch({n: t[rows] for n, t in storage.parts.items()})
+
+
+def _require_folder(tee: str | None, recording: Recording | None) -> None:
+    """Before anything starts: a recording is not written over itself."""
+    if (
+        recording is not None
+        and tee is not None
+        and recording.path.resolve() == Path(tee).resolve()
+    ):
+        raise ValueError(
+            f"online.tee={tee}: is the recording that is given again; leave online.tee out, or "
+            "give a new folder."
+        )
 
 
 def _require_room(capacity: int, watermark: int, lanes: int) -> None:
