@@ -11,7 +11,15 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from datasets.stream import BatchReservoir, Fifo, Firo, History, Quota, Reservoir
+from datasets.stream import (
+    BatchReservoir,
+    Fifo,
+    Firo,
+    History,
+    HistoryStored,
+    Quota,
+    Reservoir,
+)
 from datasets.stream.limiter import Limiter
 from tests.lockstep import Lockstep, columns
 
@@ -23,6 +31,7 @@ EVERY = [
     (BatchReservoir, 3),
     (Quota, 3),
     (History, 4),
+    (HistoryStored, 4),
 ]
 every = pytest.mark.parametrize("kind, reuse", EVERY, ids=lambda v: getattr(v, "__name__", ""))
 
@@ -339,6 +348,9 @@ def started(policy, **settings):
         (lambda: started(History(20), batch_size=1), r"or a sample of batch_size=1; move it"),
         (lambda: started(History(20), reuse=1.5), r"fresh=0.5 with reuse=1.5: .* raise fresh"),
         (lambda: started(History(20), batch_size=5), r"2 fresh samples in a batch of 5 are fewer"),
+        (lambda: HistoryStored(20, fresh=0), r"online.buffer.fresh=0 must lie between 0 and 1"),
+        (lambda: started(HistoryStored(20), batch_size=1), r"a sample of batch_size=1; move it"),
+        (lambda: started(HistoryStored(20), reuse=1.5), r"with reuse=1.5: .* raise fresh"),
         (lambda: started(BatchReservoir(20)).draw(7, None), r"8 samples give no batch of 7"),
         (lambda: Limiter(99, 100, 1, 8), r"watermark=100: only 99 .* ever arrive; lower it, or"),
         (lambda: Limiter(99, 0, 1, 8), "watermark=0 must be at least 1"),

@@ -15,9 +15,11 @@ from datasets.stream.assembler import Assembler
 from datasets.stream.buffer import Buffer
 from datasets.stream.engine import Engine
 from datasets.stream.faults import Faults, Strikes
+from datasets.stream.history_stored import HistoryStored
 from datasets.stream.intake import Intake
 from datasets.stream.limiter import Limiter
 from datasets.stream.loader import StreamLoader
+from datasets.stream.past import Past
 from datasets.stream.policy import Policy
 from datasets.stream.recorded import Recorded
 from datasets.stream.recording import Recording
@@ -92,7 +94,7 @@ class Online:
                 f"online.retries={retries} must not be negative, tolerate={tolerate} a share."
             )
         recording = dataset.recording if isinstance(dataset, Recorded) else None
-        _require_folder(tee, recording)
+        _require_store(buffer, tee, recording)
         self._whole, self._held_out = dataset, dataset.held_out()
         recipe, shape, data_seed, count, window = dataset.problem()
         if count < 1:
@@ -133,7 +135,11 @@ class Online:
         splits = dataset.facts_of_problem()["splits"]
         held_out = {split: splits[split] for split in ("valid", "test")}
         recorder = Tee(tee, study, window, held_out) if tee is not None else None
-        filled = Buffer(storage, buffer)
+        past = None
+        if isinstance(buffer, HistoryStored):
+            past = Past((recorder or recording).solutions(), window)
+            buffer.read_from(past)
+        filled = Buffer(storage, buffer, past)
         self.stream = Stream(intake, assembler, filled, limiter, strikes, recorder)
         self._loader = StreamLoader(self.stream, epochs)
 
@@ -195,8 +201,13 @@ class _Beginning:
         return self._stream.assembler.batch({n: t[rows] for n, t in storage.parts.items()})
 
 
-def _require_folder(tee: str | None, recording: Recording | None) -> None:
-    """Before anything starts: a recording is not written over itself."""
+def _require_store(buffer: Policy, tee: str | None, recording: Recording | None) -> None:
+    """Before anything starts: what is to be read must be written, and not over itself."""
+    if isinstance(buffer, HistoryStored) and tee is None and recording is None:
+        raise ValueError(
+            "online/buffer=history_stored draws from solutions that are recorded: set "
+            "online.tee=FOLDER, or take online/buffer=history, which keeps samples in memory."
+        )
     if (
         recording is not None
         and tee is not None

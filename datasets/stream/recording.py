@@ -12,6 +12,7 @@ import numpy as np
 from datasets.manifest import STREAMED, Header, Manifest, Shard
 from datasets.shards import samples_per_shard
 from datasets.store import commit
+from datasets.stream.solutions import Solutions
 from datasets.stream.study import Study
 
 STUDY, ORDER, REST = "study.json", "arrivals.npy", "rest"
@@ -47,6 +48,10 @@ class Recording:
 
     def arrivals(self) -> np.ndarray:
         return np.load(self.path / ORDER, allow_pickle=False)
+
+    def solutions(self) -> Solutions:
+        """Those that were recorded whole, by simulation."""
+        return Solutions(self.path, self.manifest.metadata, self.study.count, self.samples)
 
 
 def header_of(study: Study, count: int) -> Header:

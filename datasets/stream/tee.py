@@ -12,6 +12,7 @@ from datasets.shards import Task, commit_shard
 from datasets.stream.events import Frame
 from datasets.stream.recording import Recording, begin, save_rest, write
 from datasets.stream.solution import Solution, content
+from datasets.stream.solutions import Solutions
 from datasets.stream.study import Study
 from datasets.stream.writer import Writer
 
@@ -41,6 +42,7 @@ class Tee:
         known = Recording(self.path)
         self._written: list[int] = list(known.samples)
         self._left_out: dict[int, str] = known.left_out
+        self._solutions: Solutions | None = None
         self._arrivals: list[tuple[int, int]] = []
         self._open: dict[int, Solution] = {}  # by lane
         self._whole: list[Solution] = []  # and not yet in a shard
@@ -49,6 +51,15 @@ class Tee:
     @property
     def failure(self) -> str | None:
         return self._writer.failure
+
+    def solutions(self) -> Solutions:
+        """Those that came in whole, to be read. From now on each stays in memory until its shard is
+        committed, and for good if the disk refuses that.
+        """
+        if self._solutions is None:
+            count = self._study.count
+            self._solutions = Solutions(self.path, self._metadata, count, self._written)
+        return self._solutions
 
     def add(self, frame: Frame, live: bool) -> None:
         """A frame, copied."""
@@ -101,8 +112,12 @@ class Tee:
 
     def _finish(self, solution: Solution) -> None:
         if solution.simulation in self._written:
+            if self._solutions is not None:
+                self._solutions.require_same(solution)
             return
         self._whole.append(solution)
+        if self._solutions is not None:
+            self._solutions.keep(solution)
         if len(self._whole) >= self._manifest.header.samples_per_shard:
             self._commit()
 
@@ -112,7 +127,13 @@ class Tee:
             solutions, self._whole = self._whole, []
             start = len(self._written)
             self._written += [solution.simulation for solution in solutions]
-            self._writer.submit(self._write_shard, solutions, start, self._left_out)
+            self._writer.submit(
+                self._write_shard, solutions, start, self._left_out, then=self._committed
+            )
+
+    def _committed(self, shard: Shard) -> None:
+        if self._solutions is not None:
+            self._solutions.commit(shard, self._written[slice(*shard.samples)])
 
     def _write_shard(
         self, solutions: list[Solution], start: int, left_out: Mapping[int, str]
