@@ -52,6 +52,12 @@ class Shards:
     def __len__(self) -> int:
         return self._size
 
+    def grow(self, shard: Shard) -> None:
+        """A shard that was committed since, behind those that are known."""
+        self._shards.append(shard)
+        self._starts.append(shard.samples[0])
+        self._size = shard.samples[1]
+
     def _place(self, index: int) -> tuple[int, int]:
         """Shard and row of a sample."""
         if not 0 <= index < self._size:

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.stream import BatchReservoir, Fifo, Firo, History, Pairs, Quota, Reservoir
+from datasets.stream import (
+    BatchReservoir,
+    Fifo,
+    Firo,
+    History,
+    HistoryStored,
+    Pairs,
+    Quota,
+    Reservoir,
+)
 from datasets.stream.buffer import Buffer
 from datasets.stream.limiter import Limiter
 from datasets.stream.storage import Storage
@@ -15,6 +24,7 @@ from datasets.stream.storage import Storage
 PARTS = {"target": (2, 3), "numbers": (4,), "scalar": ()}
 POLICIES = [(Fifo, 1), (Firo, 1), (Reservoir, 3), (BatchReservoir, 3), (Quota, 3), (History, 4)]
 POLICIES += [(Pairs, 3)]
+POLICIES += [(HistoryStored, 4)]
 every = pytest.mark.parametrize("kind, reuse", POLICIES, ids=lambda v: getattr(v, "__name__", ""))
 
 

@@ -11,7 +11,16 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from datasets.stream import BatchReservoir, Fifo, Firo, History, Pairs, Quota, Reservoir
+from datasets.stream import (
+    BatchReservoir,
+    Fifo,
+    Firo,
+    History,
+    HistoryStored,
+    Pairs,
+    Quota,
+    Reservoir,
+)
 from datasets.stream.limiter import Limiter
 from tests.lockstep import Lockstep, columns
 
@@ -24,6 +33,7 @@ EVERY = [
     (Quota, 3),
     (History, 4),
     (Pairs, 3.5),
+    (HistoryStored, 4),
 ]
 every = pytest.mark.parametrize("kind, reuse", EVERY, ids=lambda v: getattr(v, "__name__", ""))
 
@@ -344,6 +354,9 @@ def started(policy, **settings):
         (lambda: started(History(20), batch_size=1), r"or a sample of batch_size=1; move it"),
         (lambda: started(History(20), reuse=1.5), r"fresh=0.5 with reuse=1.5: .* raise fresh"),
         (lambda: started(History(20), batch_size=5), r"2 fresh samples in a batch of 5 are fewer"),
+        (lambda: HistoryStored(20, fresh=0), r"online.buffer.fresh=0 must lie between 0 and 1"),
+        (lambda: started(HistoryStored(20), batch_size=1), r"a sample of batch_size=1; move it"),
+        (lambda: started(HistoryStored(20), reuse=1.5), r"with reuse=1.5: .* raise fresh"),
         (lambda: started(BatchReservoir(20)).draw(7, None), r"8 samples give no batch of 7"),
         (lambda: started(Pairs(20), reuse=0.9), r"0.9 draws per trajectory, .* raise online.reuse"),
         (lambda: Limiter(99, 100, 1, 8), r"watermark=100: only 99 .* ever arrive; lower it, or"),

@@ -2,15 +2,17 @@
 
 import errno
 import json
+from contextlib import closing
 
 import numpy as np
 import pytest
 
 from datasets.check import check
+from datasets.reader import ShardedTrajectories
 from datasets.stream.recording import Recording
 from sciml.runtime.interruption import Interrupted
 from tests.helpers import equal, weights
-from tests.streams import arrivals, online, study
+from tests.streams import arrivals, online, recorded, study
 from tests.test_stream_resume import train  # noqa: F401
 
 
@@ -92,3 +94,88 @@ def test_other_folders_are_refused(tmp_path):
         online(tmp_path, f"online.tee={tmp_path}/full")
     with pytest.raises(ValueError, match="no recorded stream here"):
         Recording(tmp_path / "full")
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Two solutions each."""
+    monkeypatch.setattr("datasets.shards.MAX_SAMPLES", 2)
+
+
+def drain(made, count=None):
+    """Draw the next batches, or all."""
+    for k, _ in enumerate(made.loader(), 1):
+        if k == count:
+            break
+
+
+def test_what_a_killed_run_recorded_after_its_checkpoint_is_known(tmp_path, small_shards):
+    first = online(tmp_path, f"online.tee={tmp_path}/tee", "online.clients=3")
+    drain(first, 11)
+    state, count = first.loader().state_dict(), len(Recording(tmp_path / "tee").samples)
+    drain(first, 16)
+    first.stream.tee._writer.settle()  # and no more of it: it is killed
+    assert len(Recording(tmp_path / "tee").samples) > count
+    with closing(online(tmp_path, f"online.tee={tmp_path}/tee", "online.clients=3")) as second:
+        second.loader().load_state_dict(state)
+        drain(second)
+    assert sorted(Recording(tmp_path / "tee").samples) == list(range(10))
+    assert len(ShardedTrajectories(tmp_path / "tee", "train")) == 10
+
+
+def test_a_recording_that_ended_stays_so_when_its_run_goes_on(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("datasets.stream.tee.commit_shard", full)
+        made = online(tmp_path, f"online.tee={tmp_path}/tee")
+        drain(made, 30)
+        state = made.loader().state_dict()
+    assert "No space left" in made.stream.tee.failure
+    with closing(online(tmp_path, f"online.tee={tmp_path}/tee")) as rest:
+        rest.loader().load_state_dict(state)
+        drain(rest)
+    assert "No space left" in rest.stream.tee.failure
+    recording = Recording(tmp_path / "tee")
+    assert not recording.complete and recording.samples == []
+
+
+def full(*arguments, **settings):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_nothing_is_written_after_a_failure(tmp_path, small_shards, monkeypatch):
+    """A disk that has room again: the shard that is missing leaves no gap."""
+    from datasets.stream import tee
+
+    written = []
+
+    def commit_shard(folder, task, *rest, original=tee.commit_shard, **settings):
+        written.append(task)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(folder, task, *rest, **settings)
+
+    monkeypatch.setattr(tee, "commit_shard", commit_shard)
+    with closing(online(tmp_path, f"online.tee={tmp_path}/tee")) as made:
+        drain(made)
+    assert len(written) == 2 and len(ShardedTrajectories(tmp_path / "tee", "train")) == 2
+
+
+def test_a_shard_that_nothing_is_known_about_is_made_again(tmp_path, small_shards):
+    """The run died before it said which simulations are in it."""
+    folder = recorded(tmp_path)
+    record = json.loads((folder / "study.json").read_text())
+    record |= {"simulations": record["simulations"][:4], "complete": False}
+    (folder / "study.json").write_text(json.dumps(record))
+    with closing(online(tmp_path, f"online.tee={folder}")) as made:
+        assert len(ShardedTrajectories(folder, "train")) == 4
+        drain(made)
+    assert sorted(Recording(folder).samples) == list(range(10))
+    assert len(ShardedTrajectories(folder, "train")) == 10
+
+
+def test_a_recording_is_not_written_over_itself(tmp_path):
+    folder = recorded(tmp_path)
+    replay = ("data=replay", f"path={folder}")
+    with pytest.raises(ValueError, match="is the recording that is given again; leave online.tee"):
+        online(tmp_path, *replay, f"online.tee={folder}/", problem=())
+    online(tmp_path, *replay, f"online.tee={tmp_path}/other", problem=())

@@ -7,6 +7,7 @@ from datasets.stream.fifo import Fifo
 from datasets.stream.firo import Firo
 from datasets.stream.gaussian_process import GaussianProcess
 from datasets.stream.history import History
+from datasets.stream.history_stored import HistoryStored
 from datasets.stream.inproc import Inproc
 from datasets.stream.local import Local
 from datasets.stream.online import Online
@@ -31,6 +32,7 @@ __all__ = [
     "Firo",
     "GaussianProcess",
     "History",
+    "HistoryStored",
     "Inproc",
     "Local",
     "Online",

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.stream.past import Past
 from datasets.stream.policy import Policy
 from datasets.stream.storage import Storage
 from datasets.stream.trajectory_storage import TrajectoryStorage
@@ -17,11 +18,14 @@ class Buffer:
 
     `uses[k]` counts the samples that were drawn k times before their row was written anew;
     `mean_age` is the mean number of samples that came between the arrival of a sample and its
-    eviction. In a `TrajectoryStorage` what is counted are trajectories.
+    eviction. In a `TrajectoryStorage` what is counted are trajectories. Rows from `capacity` on are
+    samples of the `past`, and not counted.
     """
 
-    def __init__(self, storage: Storage | TrajectoryStorage, policy: Policy):
-        self.storage, self.policy = storage, policy
+    def __init__(
+        self, storage: Storage | TrajectoryStorage, policy: Policy, past: Past | None = None
+    ):
+        self.storage, self.policy, self.past = storage, policy, past
         # Of the sample in each row: simulation, frame, draws, and its number among the arrivals.
         self._of = np.full((4, policy.capacity), -1, dtype=np.int64)
         self.uses = np.zeros(1, dtype=np.int64)
@@ -49,8 +53,16 @@ class Buffer:
         `Policy.draw`.
         """
         rows = self.policy.draw(count, left)
-        np.add.at(self._of[2], rows, 1)
-        return self.storage.get(rows), self._of[0, rows]
+        held = rows < self.policy.capacity
+        np.add.at(self._of[2], rows[held], 1)
+        rows_here = np.where(held, rows, 0)
+        parts, simulations = self.storage.get(rows_here), self._of[0, rows_here]
+        if not held.all():
+            places, numbers = np.flatnonzero(~held), rows[~held] - self.policy.capacity
+            read, simulations[places] = self.past.read(numbers.tolist())
+            for name, part in parts.items():
+                part.index_copy_(0, torch.from_numpy(places), read[name])
+        return parts, simulations
 
     @property
     def filled(self) -> int:
@@ -84,6 +96,7 @@ class Buffer:
             "of": torch.from_numpy(self._of.copy()),
             "uses": torch.from_numpy(self.uses.copy()),
             "counts": [self.came, self._evicted, self._ages],
+            "past": self.past.state_dict() if self.past is not None else {},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -91,3 +104,5 @@ class Buffer:
         self.policy.load_state_dict(state["policy"])
         self._of, self.uses = state["of"].numpy().copy(), state["uses"].numpy().copy()
         self.came, self._evicted, self._ages = state["counts"]
+        if self.past is not None:
+            self.past.load_state_dict(state["past"])

@@ -24,8 +24,7 @@ class History(Policy):
 
     def __init__(self, capacity: int, fresh: float = 0.5):
         super().__init__(capacity)
-        if not 0 < fresh < 1:
-            raise ValueError(f"online.buffer.fresh={fresh} must lie between 0 and 1.")
+        require_share(fresh)
         self.fresh = fresh
 
     def start(self, *, batch_size: int, reuse: float, samples: int, seed: int) -> None:
@@ -37,12 +36,7 @@ class History(Policy):
                 f"capacity={self.capacity} or a sample of batch_size={batch_size}; move it towards "
                 "0.5, or raise them."
             )
-        if draws * reuse < batch_size:
-            raise ValueError(
-                f"online.buffer.fresh={self.fresh} with reuse={reuse:g}: {draws} fresh samples in "
-                f"a batch of {batch_size} are fewer than come; raise fresh or online.reuse until "
-                "fresh * reuse is at least 1."
-            )
+        require_flow(self.fresh, draws, batch_size, reuse)
         self._recent = Reservoir(first)
         self._recent.start(
             batch_size=1, reuse=draws * reuse / batch_size, samples=samples, seed=seed
@@ -85,3 +79,19 @@ class History(Policy):
     def set_rows(self, state: Mapping[str, Any]) -> None:
         self._recent.set_rows(state["recent"])
         self._came = state["came"]
+
+
+def require_share(fresh: float) -> None:
+    """ValueError unless both tiers have a part."""
+    if not 0 < fresh < 1:
+        raise ValueError(f"online.buffer.fresh={fresh} must lie between 0 and 1.")
+
+
+def require_flow(fresh: float, draws: int, batch_size: int, reuse: float) -> None:
+    """ValueError if recent samples come faster than `draws` of each batch use them."""
+    if draws * reuse < batch_size:
+        raise ValueError(
+            f"online.buffer.fresh={fresh} with reuse={reuse:g}: {draws} fresh samples in "
+            f"a batch of {batch_size} are fewer than come; raise fresh or online.reuse until "
+            "fresh * reuse is at least 1."
+        )

@@ -14,12 +14,15 @@ from datasets.stream.beginning import Beginning
 from datasets.stream.buffer import Buffer
 from datasets.stream.engine import Engine
 from datasets.stream.faults import Faults, Strikes
+from datasets.stream.history_stored import HistoryStored
 from datasets.stream.intake import Intake
 from datasets.stream.limiter import Limiter
 from datasets.stream.loader import StreamLoader
 from datasets.stream.pairs import Pairs
+from datasets.stream.past import Past
 from datasets.stream.policy import Policy
 from datasets.stream.recorded import Recorded
+from datasets.stream.requirements import require_choices, require_room, require_store
 from datasets.stream.sampler import Sampler
 from datasets.stream.stream import Stream
 from datasets.stream.study import Study
@@ -96,6 +99,8 @@ class Online:
             raise ValueError(
                 f"online.retries={retries} must not be negative, tolerate={tolerate} a share."
             )
+        recording = dataset.recording if isinstance(dataset, Recorded) else None
+        require_store(buffer, tee, recording)
         self._whole, self._held_out = dataset, dataset.held_out()
         recipe, shape, data_seed, count, window = dataset.problem()
         rank, ranks = _process()
@@ -123,9 +128,9 @@ class Online:
             rank=rank,
             ranks=ranks,
         )
-        if isinstance(dataset, Recorded):
+        if recording is not None:
             engine = dataset.engine(study, clients=clients, ordered=ordered)
-            study = dataset.recording.study
+            study = recording.study
         maker, metadata = study.make()
         if not isinstance(maker, Simulated):
             raise ValueError(f"online: {type(maker).__name__} cannot be followed frame by frame.")
@@ -143,9 +148,9 @@ class Online:
             epochs=epochs,
             unit=assembler.unit,
         )
-        _require_room(assembler, buffer.capacity, limiter, study.lanes)
+        require_room(assembler, buffer.capacity, limiter, study.lanes)
         if sampler.learns:
-            _require_choices(count, limiter.watermark // assembler.per_simulation, study.lanes)
+            require_choices(count, limiter.watermark // assembler.per_simulation, study.lanes)
         self._reuse = reuse
         sampler.start(getattr(maker, "parameters", {}), seed=data_seed)
         intake = Intake(study, engine, sampler, ordered=ordered, retries=retries, tolerate=tolerate)
@@ -153,7 +158,11 @@ class Online:
         splits = dataset.facts_of_problem()["splits"]
         held_out = {split: splits[split] for split in ("valid", "test")}
         recorder = Tee(tee, study, window, held_out) if tee is not None else None
-        filled = Buffer(assembler.storage(buffer), buffer)
+        past = None
+        if isinstance(buffer, HistoryStored):
+            past = Past((recorder or recording).solutions(), window)
+            buffer.read_from(past)
+        filled = Buffer(assembler.storage(buffer), buffer, past)
         self.stream = Stream(intake, assembler, filled, limiter, strikes, recorder)
         self._loader = StreamLoader(self.stream, epochs)
 
@@ -202,40 +211,3 @@ class Online:
 def _process() -> tuple[int, int]:
     """The number of this process among those that train together, and how many they are."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-
-
-def _require_room(
-    assembler: Assembler | WholeTrajectories, capacity: int, limiter: Limiter, lanes: int
-) -> None:
-    """Before anything starts: what could only end in waiting for each other, or in batches of the
-    same few.
-    """
-    unit, least = assembler.unit, assembler.per_client * lanes
-    if limiter.watermark > capacity:
-        raise ValueError(
-            f"online.watermark={limiter.watermark}: the buffer holds {capacity} {unit}; lower the "
-            "watermark, or raise online.buffer.capacity."
-        )
-    if capacity * assembler.per_item < limiter.batch_size:
-        raise ValueError(
-            f"online.buffer.capacity={capacity} {unit} have {capacity * assembler.per_item} "
-            f"windows, not a batch of {limiter.batch_size}; raise it, or lower batch_size."
-        )
-    if capacity < least:
-        raise ValueError(
-            f"online.buffer.capacity={capacity} is too small for {lanes} clients: it should hold "
-            f"{least} {unit} at least; raise it, or lower online.clients."
-        )
-
-
-def _require_choices(count: int, early: int, lanes: int) -> None:
-    """Before anything is learned the simulations of the watermark have been chosen, those under
-    way, and the next of each lane.
-    """
-    if early + 2 * lanes >= count:
-        raise ValueError(
-            f"online.sampler: the parameters of {early + 2 * lanes} simulations are chosen before "
-            f"the first training step, of {count} in all, so no error could have a say; ask for "
-            "more simulations (data.counts.train), lower online.watermark or online.clients, or "
-            "set online/sampler=sobol."
-        )

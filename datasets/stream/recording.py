@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from datasets.manifest import STREAMED, Header, Manifest
+from datasets.manifest import STREAMED, Header, Manifest, Shard
 from datasets.shards import samples_per_shard
 from datasets.store import commit
+from datasets.stream.solutions import Solutions
 from datasets.stream.study import Study
 
 STUDY, ORDER, REST = "study.json", "arrivals.npy", "rest"
@@ -48,6 +49,10 @@ class Recording:
     def arrivals(self) -> np.ndarray:
         return np.load(self.path / ORDER, allow_pickle=False)
 
+    def solutions(self) -> Solutions:
+        """Those that were recorded whole, by simulation."""
+        return Solutions(self.path, self.manifest.metadata, self.study.count, self.samples)
+
 
 def header_of(study: Study, count: int) -> Header:
     """Of a data set that holds `count` recorded solutions."""
@@ -63,7 +68,9 @@ def header_of(study: Study, count: int) -> Header:
     )
 
 
-def begin(path: Path, study: Study) -> Manifest:
+def begin(
+    path: Path, study: Study, window: Mapping[str, Any] | None, held_out: Mapping[str, int]
+) -> Manifest:
     """An empty recording, or one of the same study to be continued; ValueError for anything else
     that is there.
     """
@@ -73,26 +80,52 @@ def begin(path: Path, study: Study) -> Manifest:
             raise ValueError(
                 f"{path}: holds the recording of another study; give online.tee another folder."
             )
-        return found.manifest
+        return _known(found)
     if path.exists() and any(path.iterdir()):
         raise ValueError(f"{path}: is not empty; give online.tee a new folder.")
     (path / "data" / "train").mkdir(parents=True, exist_ok=True)
-    return Manifest.create(path, header_of(study, 0))
+    manifest = Manifest.create(path, header_of(study, 0))
+    write(
+        manifest,
+        [],
+        study,
+        window=window,
+        held_out=held_out,
+        simulations=[],
+        arrivals=np.empty((0, 2), np.int32),
+        left_out={},
+        complete=False,
+    )
+    return manifest
+
+
+def _known(recording: Recording) -> Manifest:
+    """Its manifest without a shard whose run died before it said which simulations are in it."""
+    manifest, count = recording.manifest, len(recording.samples)
+    shards = [shard for shard in manifest.shards if shard.samples[1] <= count]
+    if shards != manifest.shards or manifest.header.counts["train"] != count:
+        manifest.write(header_of(recording.study, count), shards)
+    return manifest
 
 
 def write(
     manifest: Manifest,
+    shards: Sequence[Shard],
     study: Study,
+    *,
     window: Mapping[str, Any] | None,
     held_out: Mapping[str, int],
     simulations: Sequence[int],
-    arrivals: np.ndarray,
+    arrivals: np.ndarray | None,
     left_out: Mapping[int, str],
     complete: bool,
 ) -> None:
-    """Make the recording what it is now: first the data, then what refers to them."""
-    manifest.write(header_of(study, len(simulations)), manifest.shards)
-    commit(manifest.folder / ORDER, _bytes(arrivals))
+    """Make the recording what it is now: first the data, then what refers to them. Arrivals that
+    are None stay as they were.
+    """
+    manifest.write(header_of(study, len(simulations)), shards)
+    if arrivals is not None:
+        commit(manifest.folder / ORDER, _bytes(arrivals))
     record = {
         "study": asdict(study),
         "window": None if window is None else dict(window),

@@ -98,6 +98,8 @@ class Stream:
         self.assembler.add(arrival.frame, arrival.live)
         if self.tee is not None:
             self.tee.add(arrival.frame, arrival.live)
+        if self.buffer.past is not None and arrival.live:
+            self.buffer.past.count(arrival.frame)
         arrival.frame.release()
         if self._strikes is not None:
             self._strikes.at(self.intake.counted, self.intake.engine)

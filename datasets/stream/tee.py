@@ -1,19 +1,20 @@
 """Records a stream while a model is trained on it."""
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from datasets.layout import arrange
 from datasets.manifest import Shard
 from datasets.shards import Task, commit_shard
 from datasets.stream.events import Frame
 from datasets.stream.recording import Recording, begin, save_rest, write
+from datasets.stream.solution import Solution, content
+from datasets.stream.solutions import Solutions
 from datasets.stream.study import Study
+from datasets.stream.writer import Writer
 
 
 class Tee:
@@ -23,7 +24,8 @@ class Tee:
     Whenever the state of the stream is saved, what is complete by then is on disk, so a run that
     goes on from a checkpoint goes on with its recording too: what was written after the checkpoint
     is known and not written again. When the disk refuses, recording ends where it is, committed
-    shards stay as they are, `failure` says why, and the training goes on.
+    shards stay as they are, `failure` says why, and the training goes on. It has ended for those
+    that go on from a later checkpoint, too.
     """
 
     def __init__(
@@ -36,15 +38,28 @@ class Tee:
         self.path, self._study, self._window = Path(path), study, window
         self._held_out = held_out
         self._recipe, self._metadata = study.make()
-        self.failure: str | None = None
-        self._manifest = begin(self.path, study)
-        known = Recording(self.path) if (self.path / "study.json").is_file() else None
-        self._written: list[int] = list(known.samples) if known is not None else []
+        self._manifest = begin(self.path, study, window, held_out)
+        known = Recording(self.path)
+        self._written: list[int] = list(known.samples)
+        self._left_out: dict[int, str] = known.left_out
+        self._solutions: Solutions | None = None
         self._arrivals: list[tuple[int, int]] = []
-        self._open: dict[int, _Solution] = {}  # by lane
-        self._whole: list[_Solution] = []  # and not yet in a shard
-        self._writer = ThreadPoolExecutor(1, "tee")
-        self._pending: list[Future] = []
+        self._open: dict[int, Solution] = {}  # by lane
+        self._whole: list[Solution] = []  # and not yet in a shard
+        self._writer = Writer(self.path)
+
+    @property
+    def failure(self) -> str | None:
+        return self._writer.failure
+
+    def solutions(self) -> Solutions:
+        """Those that came in whole, to be read. From now on each stays in memory until its shard is
+        committed, and for good if the disk refuses that.
+        """
+        if self._solutions is None:
+            count = self._study.count
+            self._solutions = Solutions(self.path, self._metadata, count, self._written)
+        return self._solutions
 
     def add(self, frame: Frame, live: bool) -> None:
         """A frame, copied."""
@@ -55,8 +70,8 @@ class Tee:
         solution = self._open.get(frame.lane)
         if solution is None or solution.simulation != frame.simulation:
             if solution is not None:  # left out
-                self._submit(self._save_rest, solution)
-            solution = self._open[frame.lane] = _Solution(frame)
+                self._writer.submit(self._save_rest, solution)
+            solution = self._open[frame.lane] = Solution(frame)
         solution.frames[frame.number] = frame.state.copy()
         if frame.number == self._study.frames - 1:
             del self._open[frame.lane]
@@ -67,36 +82,42 @@ class Tee:
         for lane, solution in list(self._open.items()):
             if solution.simulation in left_out:
                 del self._open[lane]
-                self._submit(self._save_rest, solution)
+                self._writer.submit(self._save_rest, solution)
 
     def flush(self, left_out: Mapping[int, Any], complete: bool = False) -> None:
         """All that is complete lies on disk when this returns, or `failure` says why not."""
         self.leave_out(left_out)
         self._commit()
-        reasons = {i: entry["reason"] for i, entry in left_out.items()}
+        self._left_out = {i: entry["reason"] for i, entry in left_out.items()}
         arrivals = np.array(self._arrivals, dtype=np.int32).reshape(-1, 2)
-        self._submit(self._write, arrivals, reasons, complete)
-        self._settle()
+        self._writer.submit(self._write, [], arrivals, self._left_out, complete)
+        self._writer.settle()
 
     def close(self, left_out: Mapping[int, Any], complete: bool) -> None:
         """The recording ends; what is in work is kept apart."""
         if complete:
             for solution in self._open.values():
-                self._submit(self._save_rest, solution)
+                self._writer.submit(self._save_rest, solution)
         self.flush(left_out, complete)
-        self._writer.shutdown()
+        self._writer.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Only after `flush`."""
-        return {"arrivals": torch.tensor(self._arrivals, dtype=torch.int32).reshape(-1, 2)}
+        arrivals = torch.tensor(self._arrivals, dtype=torch.int32).reshape(-1, 2)
+        return {"arrivals": arrivals, "failure": self.failure}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._arrivals = [tuple(row) for row in state["arrivals"].tolist()]
+        self._writer.failure = state["failure"]
 
-    def _finish(self, solution: "_Solution") -> None:
+    def _finish(self, solution: Solution) -> None:
         if solution.simulation in self._written:
+            if self._solutions is not None:
+                self._solutions.require_same(solution)
             return
         self._whole.append(solution)
+        if self._solutions is not None:
+            self._solutions.keep(solution)
         if len(self._whole) >= self._manifest.header.samples_per_shard:
             self._commit()
 
@@ -106,81 +127,48 @@ class Tee:
             solutions, self._whole = self._whole, []
             start = len(self._written)
             self._written += [solution.simulation for solution in solutions]
-            self._submit(self._write_shard, solutions, start)
+            self._writer.submit(
+                self._write_shard, solutions, start, self._left_out, then=self._committed
+            )
 
-    def _submit(self, work, *arguments) -> None:
-        if self.failure is None:
-            self._pending.append(self._writer.submit(work, *arguments))
-            while len(self._pending) > 2:  # do not outrun the disk
-                self._settle(1)
+    def _committed(self, shard: Shard) -> None:
+        if self._solutions is not None:
+            self._solutions.commit(shard, self._written[slice(*shard.samples)])
 
-    def _settle(self, count: int | None = None) -> None:
-        """Wait for the oldest works, all if not said otherwise."""
-        for _ in range(len(self._pending) if count is None else count):
-            try:
-                self._pending.pop(0).result()
-            except OSError as error:
-                self.failure = self.failure or f"{self.path}: {error.strerror or error}"
-
-    def _write_shard(self, solutions: list["_Solution"], start: int) -> None:
+    def _write_shard(
+        self, solutions: list[Solution], start: int, left_out: Mapping[int, str]
+    ) -> Shard:
         task = Task("train", len(self._manifest.shards), start, start + len(solutions))
-        shard: Shard = commit_shard(
+        shard = commit_shard(
             self.path,
             task,
-            self._content(solutions),
+            content(self._metadata, solutions),
             seed=self._study.seed,
             solver=self._recipe.solver,
             residual=0.0,
         )
-        self._manifest.put(len(self._manifest.shards), shard)
+        self._write([shard], None, left_out, False)
+        return shard
 
-    def _content(self, solutions: list["_Solution"]):
-        meta = self._metadata
-        states = np.stack([s.states() for s in solutions])  # [b, t, c, *space]
-        constants = np.stack([s.constants for s in solutions])
-        if meta.num_frames is None:
-            states = states[:, 0]
-        fields = _split(constants, meta.input_fields) | _split(states, meta.target_fields, meta)
-        columns = np.stack([s.parameters for s in solutions]).T
-        parameters = dict(zip(meta.parameters, columns, strict=True))
-        tensors = {name: torch.from_numpy(field) for name, field in fields.items()}
-        return meta, arrange(meta, tensors), parameters
-
-    def _write(self, arrivals: np.ndarray, left_out: Mapping[int, str], complete: bool) -> None:
+    def _write(
+        self,
+        new: list[Shard],
+        arrivals: np.ndarray | None,
+        left_out: Mapping[int, str],
+        complete: bool,
+    ) -> None:
+        shards = [*self._manifest.shards, *new]
         write(
             self._manifest,
+            shards,
             self._study,
-            self._window,
-            self._held_out,
-            self._written[: self._manifest.shards[-1].samples[1] if self._manifest.shards else 0],
-            arrivals,
-            left_out,
-            complete,
+            window=self._window,
+            held_out=self._held_out,
+            simulations=self._written[: shards[-1].samples[1] if shards else 0],
+            arrivals=arrivals,
+            left_out=left_out,
+            complete=complete,
         )
 
-    def _save_rest(self, solution: "_Solution") -> None:
-        save_rest(self.path, solution.simulation, solution.states(), solution.parameters)
-
-
-class _Solution:
-    """The frames of a simulation so far."""
-
-    def __init__(self, frame: Frame):
-        self.simulation = frame.simulation
-        self.constants, self.parameters = frame.constants.copy(), frame.parameters.copy()
-        self.frames: dict[int, np.ndarray] = {}
-
-    def states(self) -> np.ndarray:
-        """[t, c, *space]."""
-        return np.stack([self.frames[k] for k in range(len(self.frames))])
-
-
-def _split(u: np.ndarray, fields, timed=None) -> dict[str, np.ndarray]:
-    """Components of u [b, (t,) c, *space] by field; those of one component have no axis for it."""
-    axis = 2 if timed is not None and timed.num_frames is not None else 1
-    parts, start = {}, 0
-    for field in fields:
-        part = np.take(u, range(start, start + field.components), axis=axis)
-        parts[field.name] = part if field.components > 1 else part.squeeze(axis)
-        start += field.components
-    return parts
+    def _save_rest(self, solution: Solution) -> None:
+        save_rest(self.path, solution.simulation, solution.states(), solution.numbers)
