@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from sciml.run import run
+from sciml.runtime.checkpoints import Checkpoints
 from sciml.runtime.interruption import Interrupted
 from sciml.runtime.run_folder import RunFolder
+from sciml.runtime.stream_state import StreamState
 from sciml.tasks import Supervised
 from tests.helpers import ROOT, compose, equal, weights
 from tests.streams import COUNTS, PLATE, online
@@ -75,6 +77,26 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(train, tmp_path, buffer, st
     rest = train("rest", *chosen, f"ckpt_path={tmp_path}/part/checkpoints/last.ckpt")
     assert equal(weights(whole, "last"), weights(rest, "last"))
     assert equal(weights(whole), weights(rest))
+
+
+@pytest.mark.parametrize("name", ["last", pytest.param("best", marks=pytest.mark.slow)])
+def test_a_run_that_was_killed_goes_on_from_the_end_of_an_epoch(train, tmp_path, monkeypatch, name):
+    """Where Lightning does not load the state of a loader."""
+    whole = train("whole", "online=inproc")
+    with monkeypatch.context() as patch:
+
+        def end(callback, trainer, task, original=Checkpoints.on_train_epoch_end):
+            original(callback, trainer, task)
+            raise MemoryError
+
+        patch.setattr(Checkpoints, "on_train_epoch_end", end)
+        with pytest.raises(MemoryError):
+            train("part", "online=inproc")
+    checkpoint = f"ckpt_path={tmp_path}/part/checkpoints/{name}.ckpt"
+    assert equal(weights(whole), weights(train("rest", "online=inproc", checkpoint)))
+    monkeypatch.setattr(StreamState, "on_train_start", lambda *a: None)
+    begun_again = train("control", "online=inproc", checkpoint)
+    assert equal(weights(whole), weights(begun_again)) == (name == "best")
 
 
 @pytest.mark.parametrize("buffer", ["reservoir", pytest.param("pairs", marks=pytest.mark.slow)])

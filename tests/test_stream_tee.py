@@ -10,6 +10,7 @@ import pytest
 from datasets.check import check
 from datasets.reader import ShardedTrajectories
 from datasets.stream.recording import Recording
+from sciml.evaluation.stream import section
 from sciml.runtime.interruption import Interrupted
 from tests.helpers import equal, weights
 from tests.streams import arrivals, online, recorded, study
@@ -82,7 +83,11 @@ def test_a_full_disk_ends_the_recording_and_not_the_training(train, tmp_path, mo
     monkeypatch.setattr("datasets.stream.tee.commit_shard", commit_shard)
     run = train("run", "online=inproc", f"online.tee={tmp_path}/tee")
     assert equal(weights(whole), weights(run))
-    assert "No space left" in json.loads((run / "stream.json").read_text())["tee"]
+    record = json.loads((run / "stream.json").read_text())
+    assert "No space left" in record["recording"]["failure"]
+    assert "in part, the disk refused the rest" in dict(section(record)["rows"])["Recorded"]
+    whole_record = json.loads((whole / "stream.json").read_text())
+    assert "Recorded" not in dict(section(whole_record)["rows"])
     recorded = Recording(tmp_path / "tee")
     assert not recorded.complete and not [f for f in check(recorded.path) if f.level == "failed"]
 

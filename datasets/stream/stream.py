@@ -62,6 +62,11 @@ class Stream:
         self.batches += 1
         return self.assembler.batch(parts)
 
+    @property
+    def over(self) -> bool:
+        """Whether the last simulation has ended."""
+        return self._over
+
     def observe(self, errors: torch.Tensor) -> None:
         """The training errors [b] of the last batch."""
         self.intake.sampler.observe(self.simulations, errors.double().cpu().numpy())

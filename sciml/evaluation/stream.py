@@ -39,6 +39,8 @@ def section(record: Mapping[str, Any]) -> dict[str, Any]:
         ("Restarts", count(now["restarts"])),
         ("Left out", count(len(left_out))),
     ]
+    if recording := record.get("recording"):
+        rows.append(("Recorded", _recorded(recording)))
     if evicted:
         until = f"{number(mean)} ± {number(deviation)} until evicted"
         rows.insert(7, (f"Draws of a {one}", until))
@@ -98,6 +100,12 @@ def _units(record: Mapping[str, Any]) -> tuple[str, str, str]:
     if record.get("unit", "samples") == "samples":
         return "samples", "sample", "sample"
     return "trajectories", "trajectory", "window"
+
+
+def _recorded(recording: Mapping[str, Any]) -> str:
+    if recording["failure"]:
+        return f"in part, the disk refused the rest: {recording['failure']}"
+    return f"{'all' if recording['complete'] else 'as far as it came'}, in {recording['path']}"
 
 
 def _share(part: float, whole: float) -> str:

@@ -93,9 +93,15 @@ class StreamView(Callback):
             "curves": self._curves,
             "uses": self._stream.buffer.uses.tolist(),
             "left_out": left_out,
-            "tee": "" if self._stream.tee is None else self._stream.tee.failure or "complete",
+            "recording": self._recording(),
         }
         commit(self._folder / STREAM, json.dumps(record, allow_nan=False).encode())
+
+    def _recording(self) -> dict[str, Any] | None:
+        tee = self._stream.tee
+        if tee is None:
+            return None
+        return {"path": str(tee.path), "failure": tee.failure, "complete": self._stream.over}
 
     def state_dict(self) -> dict[str, Any]:
         now = self._status()

@@ -24,6 +24,7 @@ from sciml.runtime.origin import Origin
 from sciml.runtime.progress import progress
 from sciml.runtime.random_state import RandomState
 from sciml.runtime.signals import SignalWatch
+from sciml.runtime.stream_state import stream_state
 from sciml.runtime.stream_view import stream_view
 from sciml.runtime.training_time import TrainingTime
 
@@ -60,6 +61,7 @@ def fit(
     watch, clock = SignalWatch(checkpoints.last), TrainingTime()
     method, shown = Method(), progress(view.shown if view else dict)
     callbacks = [
+        *stream_state(data),
         *([view] if view else []),
         *feedback(data),
         method,
