@@ -360,6 +360,12 @@ def test_what_cannot_be_chosen_is_said(tmp_path):
         GaussianProcess(acquisition="best")
 
 
+def test_what_has_no_parameters_is_said_first(tmp_path):
+    problem = ("data=darcy", "data.resolution=8")
+    with pytest.raises(ValueError, match="no parameters, only random fields"):
+        online(tmp_path, "online/sampler=breed", "online.clients=4", problem=problem)
+
+
 @pytest.mark.parametrize(("count", "enough"), [(9, False), (10, True)])
 def test_a_study_in_which_nothing_could_be_chosen_is_refused(tmp_path, count, enough):
     small = (f"data.counts={{train: {count}, valid: 2, test: 2}}", "online.clients=2")

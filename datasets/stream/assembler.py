@@ -1,5 +1,6 @@
 """Samples from frames: what windows of stored solutions are, made while the frames arrive."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,6 +62,11 @@ class Assembler:
         self._places = np.empty((16, 2), np.int64)
         self._start = self._stop = 0
         self._coordinates = self.metadata.grid.mesh(torch.float32)
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a sample in a buffer."""
+        return 4 * sum(map(math.prod, self.parts.values()))
 
     def __len__(self) -> int:
         """Samples that wait."""

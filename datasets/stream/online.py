@@ -22,7 +22,12 @@ from datasets.stream.pairs import Pairs
 from datasets.stream.past import Past
 from datasets.stream.policy import Policy
 from datasets.stream.recorded import Recorded
-from datasets.stream.requirements import require_choices, require_room, require_store
+from datasets.stream.requirements import (
+    require_choices,
+    require_memory,
+    require_room,
+    require_store,
+)
 from datasets.stream.sampler import Sampler
 from datasets.stream.stream import Stream
 from datasets.stream.study import Study
@@ -105,9 +110,9 @@ class Online:
         recipe, shape, data_seed, count, window = dataset.problem()
         rank, ranks = _process()
         if count < ranks:
+            each = f" for each of {ranks} processes" if ranks > 1 else ""
             raise ValueError(
-                f"data.counts.train={count}: a stream has at least one simulation for each of "
-                f"{ranks} {'processes' if ranks > 1 else 'process'}."
+                f"data.counts.train={count}: a stream has at least one simulation{each}."
             )
         if ranks > 1 and (tee is not None or isinstance(dataset, Recorded)):
             raise ValueError(
@@ -139,6 +144,7 @@ class Online:
         gather = WholeTrajectories if isinstance(buffer, Pairs) else Assembler
         assembler = gather(metadata, window)
         samples, draws = count * assembler.per_simulation, reuse * assembler.per_item
+        require_memory(buffer.capacity, assembler)
         buffer.start(batch_size=batch_size, reuse=draws, samples=samples, seed=seed)
         limiter = Limiter(
             samples=samples,
@@ -149,10 +155,10 @@ class Online:
             unit=assembler.unit,
         )
         require_room(assembler, buffer.capacity, limiter, study.lanes)
+        sampler.start(getattr(maker, "parameters", {}), seed=data_seed)
         if sampler.learns:
             require_choices(count, limiter.watermark // assembler.per_simulation, study.lanes)
         self._reuse = reuse
-        sampler.start(getattr(maker, "parameters", {}), seed=data_seed)
         intake = Intake(study, engine, sampler, ordered=ordered, retries=retries, tolerate=tolerate)
         strikes = Strikes(faults.kills, count * study.frames, seed) if faults.kills else None
         splits = dataset.facts_of_problem()["splits"]

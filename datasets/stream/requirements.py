@@ -1,5 +1,6 @@
 """Settings of a stream that are refused before anything starts."""
 
+import os
 from pathlib import Path
 
 from datasets.stream.assembler import Assembler
@@ -49,6 +50,16 @@ def require_room(
         raise ValueError(
             f"online.buffer.capacity={capacity} is too small for {lanes} clients: it should hold "
             f"{least} {unit} at least; raise it, or lower online.clients."
+        )
+
+
+def require_memory(capacity: int, assembler: Assembler | WholeTrajectories) -> None:
+    """Before anything is allocated; memory is that of the machine."""
+    each, there = assembler.row_bytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if capacity * each > there:
+        raise ValueError(
+            f"online.buffer.capacity={capacity} {assembler.unit} of {each / 2**10:.3g} KiB take "
+            f"{capacity * each / 2**30:.3g} GiB, there are {there / 2**30:.3g} GiB; lower it."
         )
 
 

@@ -1,5 +1,6 @@
 """Whole trajectories from frames."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,11 @@ class WholeTrajectories:
         self._lanes: dict[int, _Trajectory] = {}
         self._whole: list[_Trajectory] = []
         self._coordinates = self.metadata.grid.mesh(torch.float32)
+
+    @property
+    def row_bytes(self) -> int:
+        """Of the frames of a trajectory."""
+        return 4 * math.prod(self._shape)
 
     def __len__(self) -> int:
         """Trajectories that wait."""
