@@ -129,7 +129,7 @@ def test_the_report_of_a_run_names_what_was_left_out(folder, capsys):
         ),
         (
             ["online.buffer.capacity=1000000000000"],
-            "capacity=1000000000000 samples of 0.27.* KiB take .* GiB, there are .*; lower",
+            "capacity=1000000000000 samples of 0.297 KiB take .* GiB, there are .*; lower",
         ),
         (["online.clients=0"], "clients=0 and reuse=4 must be positive"),
         (["online/buffer=fifo"], "reuse=4: fifo gives every sample exactly once"),
